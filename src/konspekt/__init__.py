@@ -1,0 +1,37 @@
+"""A deep-learning course as one working library. Names are imported when they are first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from konspekt.core.estimator import load as load
+    from konspekt.reports.page import report as report
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load": "konspekt.core.estimator",
+    "report": "konspekt.reports.page",
+    "ImageClassifier": "konspekt.vision.classifier",
+    "LinearRegressor": "konspekt.tabular.linear",
+    "LogisticClassifier": "konspekt.tabular.linear",
+    "MLPClassifier": "konspekt.tabular.mlp",
+    "MLPRegressor": "konspekt.tabular.mlp",
+}
+_PACKAGES = ("core", "data", "engine", "metrics", "nn", "optim", "reports", "tabular", "testing", "vision")
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"konspekt.{name}")
+    raise AttributeError(f"module 'konspekt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_PACKAGES])

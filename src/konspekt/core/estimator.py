@@ -1,0 +1,145 @@
+"""The contract: a learner is a dataclass whose fields are its hyper-parameters, and a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sklearn.base import BaseEstimator
+
+import konspekt
+from konspekt.core import registry
+from konspekt.core.errors import ConfigError, DataError
+from konspekt.core.folders import json_bytes, read_json, read_tensors, tensor_file, verify, write_folder
+from konspekt.core.params import check_params, parse_params, space_of
+from konspekt.core.space import Space
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Estimator", "load", "peek"]
+
+_FILES = ("config.json", "weights.safetensors", "card.md")
+
+
+class Estimator(BaseEstimator):
+    """The base of every learner.
+
+    A subclass is a dataclass (`kw_only=True, eq=False, repr=False`) under `@system`. `__init__` stores, `fit` checks
+    the parameters and learns into names that end in `_`, nothing else changes them. A subclass writes `fit`, and
+    `learned` and `restore` so that it can be saved.
+    """
+
+    @classmethod
+    def space(cls) -> Space:
+        """The search space that the annotations state."""
+        return space_of(cls)
+
+    def check_params(self) -> None:
+        """Raise ConfigError where a parameter is out of its bounds."""
+        check_params(self)
+
+    def learned(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What `fit` learned: JSON (schema, classes, vocabularies) and tensors."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it learned")
+
+    def restore(self, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Take back what `learned` gave. Raise DataError where the two do not fit together."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be restored")
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted estimator as a folder that `konspekt.load` reads: JSON, safetensors, a card, a manifest.
+
+        A model that stands there already is replaced at once.
+
+        Raises NotFittedError before `fit`, DataError where the folder holds something else, ResourceError where the
+        disk refuses.
+        """
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(self)
+        entry = registered(type(self))
+        learned, tensors = self.learned()
+        config = {
+            "system": entry.name,
+            "konspekt": konspekt.__version__,
+            "params": {k: v for k, v in self.get_params(deep=False).items() if k not in ("run_dir", "verbose")},
+            "learned": learned,
+        }
+        write_folder(
+            Path(folder),
+            {
+                "config.json": json_bytes(config),
+                "weights.safetensors": tensor_file(tensors),
+                "card.md": self.card().encode(),
+            },
+        )
+        return Path(folder)
+
+    def card(self) -> str:
+        """The model card: what this is, with which parameters, made by which versions."""
+        entry = registered(type(self))
+        changed = {
+            k: v for k, v in self.get_params(deep=False).items() if v != type(self).__dataclass_fields__[k].default
+        }
+        lines = [f"# {type(self).__name__}", "", entry.summary, ""]
+        lines += [f"- system: `{entry.name}`" + (f" ({entry.paper})" if entry.paper else "")]
+        lines += [
+            f"- parameters that are not the defaults: {', '.join(f'`{k}={v!r}`' for k, v in changed.items()) or 'none'}"
+        ]
+        lines += [f"- konspekt {konspekt.__version__}, Python {platform.python_version()}", ""]
+        return "\n".join(lines)
+
+
+def registered(cls: type) -> registry.Entry:
+    """The entry of a registered class.
+
+    Raises ConfigError for a class without `@system`.
+    """
+    entry = cls.__dict__.get("__konspekt__")
+    if entry is None:
+        raise ConfigError(f"{cls.__name__} is not registered, so a folder could not name it; put @system(...) above it")
+    return entry  # type: ignore[no-any-return]
+
+
+def peek(folder: str | Path) -> dict[str, Any]:
+    """The checked config.json of a model folder, without its weights.
+
+    Raises DataError that names the file where the folder is damaged, incomplete or not a model.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder; `load` takes a folder that `save` wrote")
+    verify(folder, _FILES)
+    config = read_json(folder / "config.json")
+    where = folder / "config.json"
+    kinds = {"system": str, "params": dict, "learned": dict}
+    if not isinstance(config, dict) or any(not isinstance(config.get(k), t) for k, t in kinds.items()):
+        raise DataError(f"{where}: not the description of a model; the file is damaged")
+    return config
+
+
+def load(folder: str | Path) -> Any:
+    """Bring back a saved estimator. Only registered systems are made; nothing in the folder is executed.
+
+    Raises DataError that names the file where the folder is damaged, incomplete or not a model.
+    """
+    config, where = peek(folder), Path(folder) / "config.json"
+    try:
+        cls = registry.lookup("estimator", config["system"]).load()
+        estimator = cls(**parse_params(cls, config["params"]))
+    except ConfigError as error:
+        raise DataError(f"{where}: {error}") from None
+    weights = Path(folder) / "weights.safetensors"
+    tensors = read_tensors(weights)
+    try:
+        estimator.restore(config["learned"], tensors)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        raise DataError(
+            f"{where}: does not describe a {config['system']!r} that fits {weights.name} "
+            f"({type(error).__name__}: {str(error)[:120]}); the folder is damaged"
+        ) from None
+    return estimator

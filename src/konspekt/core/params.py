@@ -359,10 +359,16 @@ def _refuse() -> bool:
     raise ValueError
 
 
-def check_arguments(where: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Check keyword arguments against what a registered function takes by keyword."""
+def check_arguments(
+    where: str, target: Callable[..., Any], arguments: Mapping[str, Any], *, inputs: bool = False
+) -> None:
+    """Check arguments against the annotations of a function: those that a user may set, which are keyword-only.
+
+    inputs: those that the data decide are among them too.
+    """
     signature = inspect.signature(target).parameters
-    open_to_user = {n: p for n, p in params_of(target).items() if signature[n].kind is inspect.Parameter.KEYWORD_ONLY}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    open_to_user = {n: p for n, p in params_of(target).items() if inputs or signature[n].kind is keyword}
     for name, value in arguments.items():
         if name not in open_to_user:
             known = nearest(name, open_to_user) if open_to_user else "it takes none"

@@ -46,6 +46,7 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.kept: dict[str, tuple[Kind, Any]] = {}
         self.warnings: list[str] = []
+        self.resumes = resume
         self._lock: IO[str] | None = None
         self._metrics: IO[str] | None = None
         if self.path is None:
@@ -99,17 +100,22 @@ class Run:
             except OSError as error:
                 raise refusal(error, self.path / "metrics.jsonl") from None
 
-    def rewind(self, stage: str, step: int, finished: tuple[str, ...]) -> None:
-        """Forget the records after a stage's step: what a resumed run will write again."""
+    def rewind(self, stage: str, step: int) -> None:
+        """Forget a stage's records after a step, and that it was finished: a resumed run will write them again."""
         if self.path is None:
             return
         kept = [
             r
             for r in read_metrics(self.path)
-            if r.get("stage") in finished or (r.get("stage") == stage and r.get("step", 0) <= step)
+            if r.get("stage") != stage or (r["kind"] != "stage" and r.get("step", 0) <= step)
         ]
         write_file(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept).encode())
         self.history = [r for r in kept if r["kind"] == "epoch"]
+
+    def last_stage(self) -> str | None:
+        """The stage that the newest record belongs to."""
+        records = read_metrics(self.path) if self.path else []
+        return records[-1].get("stage") if records else None
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder, if there is one."""

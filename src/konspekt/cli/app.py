@@ -1,0 +1,360 @@
+"""The `konspekt` command: list, info, fit, resume, evaluate, predict, report.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. An error is one paragraph; `--debug` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from konspekt.core import registry
+from konspekt.core.errors import ConfigError, DataError, InterruptedFit, KonspektError, nearest
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="A deep-learning course as one working library. `konspekt list` shows what there is; begin with "
+    "`konspekt fit image-classifier data=digits image_size=32`.",
+)
+
+_OF_A_RUN = ("class", "seed", "fingerprint", "command", "versions", "machine")  # a run's config.yaml may be given back
+
+Pairs = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", show_default=False)]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Options of every command; `main` looks at --debug itself, as it must know it when an error comes."""
+
+
+@app.command("list")
+def list_(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    kind: Annotated[str | None, typer.Option(help=f"Only one kind: {', '.join(registry.KINDS)}.")] = None,
+) -> None:
+    """List everything registered: name, kind, task, rows of the course."""
+    if kind is not None and kind not in registry.KINDS:
+        raise ConfigError(f"--kind: there is no kind {kind!r}; {nearest(kind, registry.KINDS)}")
+    found = [e for e in registry.entries() if kind in (None, e.kind)]
+    if as_json:
+        keys = ("name", "kind", "task", "rows", "paper", "summary")
+        print(json.dumps([{k: getattr(e, k) for k in keys} for e in found], indent=1, ensure_ascii=False))
+        return
+    width = max((len(e.name) for e in found), default=0)
+    last = None
+    for entry in found:
+        if entry.kind != last:
+            print(f"{'' if last is None else chr(10)}{entry.kind}s")
+            last = entry.kind
+        line = f"  {entry.name:{width}}  {','.join(entry.rows):18}  {entry.summary}"
+        print(_cut(line))
+
+
+@app.command()
+def info(system: Annotated[str, typer.Argument(help="A name that `konspekt list` shows.")]) -> None:
+    """Say what a system is, what its parameters are and may be, and where a search looks."""
+    import inspect
+
+    from konspekt.core.params import describe, space_of
+
+    entry = registry.lookup(None, system)
+    target = entry.load()
+    print(f"{entry.name} ({entry.kind}{', ' + entry.task if entry.task else ''})")
+    print(f"rows {', '.join(entry.rows) or 'none'}{'; ' + entry.paper if entry.paper else ''}")
+    print(f"Python: from {entry.module} import {entry.qualname}\n")
+    doc = inspect.getdoc(target) or ""
+    print("\n\n".join(p for p in doc.split("\n\n") if not _is_parameter(p)))
+    print("\nParameters")
+    inputs = ("total", "per_epoch", "groups", "weight", "num_features", "dimensions")
+    for row in describe(target):
+        if entry.kind != "estimator" and row["name"] in inputs:
+            continue
+        print(f"  {row['name']} = {row['default'] or '(needed)'}")
+        text = f"{row['help']} " if row["help"] else ""
+        print(
+            textwrap.fill(
+                f"{text}Must be {row['rule']}.", _width(), initial_indent="      ", subsequent_indent="      "
+            )
+        )
+    if entry.kind == "estimator":
+        print("\nSearch space")
+        print(textwrap.indent(str(space_of(target)), "  "))
+
+
+@app.command()
+def fit(
+    system: Annotated[str | None, typer.Argument(help="The estimator's name.", show_default=False)] = None,
+    pairs: Pairs = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file with system, data and parameters.")] = None,
+) -> None:
+    """Train: konspekt fit SYSTEM data=... [target=...] [validation=...] [parameter=value ...].
+
+    data is a built-in set (digits, iris, wine, breast-cancer, diabetes), a csv file with target=COLUMN, or a folder of
+    images with a sub-folder for each class. A fifth is held out unless you say otherwise.
+    """
+    if system is not None and "=" in system:
+        system, pairs = None, [system, *(pairs or [])]
+    given = _read_config(config) if config else {}
+    given |= _pairs(pairs)
+    system = system or given.pop("system", None)
+    given.pop("system", None)
+    if system is None:
+        raise ConfigError("which system? konspekt fit SYSTEM data=...; `konspekt list --kind estimator` shows them")
+    if "data" not in given:
+        raise ConfigError("data is missing: data=digits, data=table.csv target=COLUMN, or data=FOLDER")
+    from konspekt.core.params import parse_params
+
+    cls = registry.lookup("estimator", system).load()
+    data, target = str(given.pop("data")), given.pop("target", None)
+    validation = given.pop("validation", None)
+    given = {"run_dir": _new_run(system), "verbose": "true"} | given
+    if validation is None and "validation_fraction" not in given:
+        given["validation_fraction"] = 0.2
+    estimator = cls(**parse_params(cls, given))
+    X, y = _source(data, target)
+    if validation is not None:
+        validation = _fraction(validation) or _source(str(validation), target)[0]
+    estimator.fit(X, y, validation=validation)
+    _finish(estimator)
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(help="The run folder.")], pairs: Pairs = None) -> None:
+    """Continue an interrupted run; epochs=N gives it more epochs."""
+    from konspekt.core.params import parse_params
+    from konspekt.core.runs import read_config
+
+    past = read_config(run)
+    try:
+        cls = registry.lookup("estimator", str(past["system"])).load()
+        params, data = dict(past["params"]), dict(past["data"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{run / 'config.yaml'}: not the description of a run ({error})") from None
+    if data.get("kind") == "memory":
+        raise ConfigError(
+            f"{run} was fitted from Python on data in memory ({data.get('source')}); resume it there: "
+            f"{cls.__name__}(...).fit(X, y, resume={str(run)!r})"
+        )
+    estimator = cls(**parse_params(cls, {**params, "run_dir": str(run), "verbose": True, **_pairs(pairs)}))
+    X, y = _source(str(data["source"]), data.get("target"))
+    validation = data.get("validation")
+    if isinstance(validation, str):
+        validation = _source(validation, data.get("target"))[0]
+    estimator.fit(X, y, validation=validation, resume=run)
+    _finish(estimator)
+
+
+@app.command()
+def evaluate(model: Annotated[Path, typer.Argument(help="A model or run folder.")], pairs: Pairs = None) -> None:
+    """Measure a model on data: konspekt evaluate MODEL data=... [target=...]."""
+    given = _pairs(pairs)
+    unknown = sorted(set(given) - {"data", "target"})
+    if unknown:
+        raise ConfigError(f"evaluate has no key {unknown[0]!r}; {nearest(unknown[0], ('data', 'target'))}")
+    if "data" not in given:
+        raise ConfigError("data is missing: konspekt evaluate MODEL data=table.csv target=COLUMN")
+    estimator = _load(model)
+    X, y = _source(given["data"], given.get("target"))
+    _print_scores(estimator.evaluate(X, y))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model or run folder.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="csv files, images, folders of images.")],
+    out: Annotated[Path | None, typer.Option(help="Write to this .csv or .json file instead of the terminal.")] = None,
+) -> None:
+    """Predict for each row or image; the result is a table."""
+    if out is not None and out.suffix not in (".csv", ".json"):
+        raise ConfigError(f"--out must end in .csv or .json, got {str(out)!r}")
+    estimator = _load(model)
+    import pandas as pd
+
+    from konspekt.core.folders import write_file
+
+    tables = []
+    for given in inputs:
+        frame = estimator.predict_frame(_source(given, None)[0])
+        frame.insert(0, "input", given)
+        tables.append(frame)
+    table = pd.concat(tables, ignore_index=True)
+    text = table.to_json(orient="records", indent=1) if out and out.suffix == ".json" else table.to_csv(index=False)
+    if out is None:
+        print(text, end="")
+    else:
+        write_file(out, text.encode())
+        print(f"{len(table)} predictions in {out}")
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="The run folder.")]) -> None:
+    """Write the report of a run again, and print where it is."""
+    from konspekt.reports.page import report as write
+
+    print(write(run))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point: runs a command and turns every error into a paragraph and an exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # On a busy machine OpenMP threads that wait by spinning make a small net's step tens of times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"] or ["--help"]
+    try:
+        code = app(args=arguments, standalone_mode=False, prog_name="konspekt")
+    except KonspektError as error:
+        code = 2 if isinstance(error, ConfigError) else 1
+        if not isinstance(error, InterruptedFit) or not sys.stdout.isatty():
+            _complain(str(error), debug)
+    except KeyboardInterrupt:
+        code = 1
+        _complain("stopped by Ctrl-C", debug)
+    except BrokenPipeError:  # the reader had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except MemoryError:
+        code = 1
+        _complain("out of memory: lower batch_size, image_size or the size of the net", debug)
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except Exception as error:  # noqa: BLE001, the last resort: a bug of ours must not be a wall of text
+        if type(error).__module__.split(".")[0] in ("click", "typer") and hasattr(error, "format_message"):
+            code = 2
+            _complain(f"{error.format_message()} See konspekt --help", debug)
+        else:
+            code = 1
+            text = " ".join(str(error).split())[:400]
+            _complain(f"{type(error).__name__}: {text} (not foreseen; --debug shows where it happened)", debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(text: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    lines = textwrap.wrap(f"error: {text}", _width(), break_long_words=False, break_on_hyphens=False)
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _width() -> int:
+    return max(shutil.get_terminal_size((80, 24)).columns, 40)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _width() else line[: _width() - 3].rstrip() + "..."
+
+
+def _is_parameter(paragraph: str) -> bool:
+    return all(line[:1] == " " or line.split(":")[0].isidentifier() for line in paragraph.splitlines())
+
+
+def _pairs(pairs: list[str] | None) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"arguments are KEY=VALUE, got {pair!r}")
+        if key in given:
+            raise ConfigError(f"{key} is given twice")
+        given[key] = value
+    return given
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The YAML file of --config as one flat mapping; a run's own config.yaml will do."""
+    import yaml
+
+    if not path.is_file():
+        raise ConfigError(f"--config: there is no file {path}")
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: not readable as YAML ({' '.join(str(error).split())[:160]})") from None
+    if not isinstance(given, dict) or not all(isinstance(k, str) for k in given):
+        raise ConfigError(f"--config {path}: a mapping of names to values belongs there")
+    flat = {k: v for k, v in given.items() if k not in ("params", "data", *_OF_A_RUN)}
+    params = given.get("params", {})
+    if not isinstance(params, dict):
+        raise ConfigError(f"--config {path}: params must be a mapping")
+    own = set(_OF_A_RUN) <= set(given)
+    flat |= {k: v for k, v in params.items() if not (own and k in ("run_dir", "verbose"))}
+    data = given.get("data")
+    if isinstance(data, Mapping):
+        flat |= {"data": data.get("source")} | {k: data[k] for k in ("target", "validation") if data.get(k) is not None}
+    elif data is not None:
+        flat["data"] = data
+    return flat
+
+
+def _source(data: str, target: Any) -> tuple[Any, Any]:
+    """What `data=` names: a built-in set, or a path that exists."""
+    from konspekt.data.sets import SETS, load
+
+    if isinstance(target, str) and "," in target:
+        target = tuple(t.strip() for t in target.split(","))
+    target = tuple(target) if isinstance(target, list) else target
+    if data in SETS:
+        return load(data), None
+    if not Path(data).exists():
+        raise DataError(
+            f"data={data}: there is no such file or folder, and no built-in set of that name; {nearest(data, SETS)}"
+        )
+    return data, target
+
+
+def _fraction(value: Any) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _new_run(system: str) -> str:
+    name = f"{system}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = Path("runs") / name, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{number}"
+    return str(path)
+
+
+def _load(folder: Path) -> Any:
+    from konspekt.core.estimator import load
+
+    return load(folder / "model" if (folder / "model").is_dir() else folder)
+
+
+def _print_scores(scores: Mapping[str, float]) -> None:
+    width = max(len(k) for k in scores)
+    for name, value in scores.items():
+        print(f"{name:{width}}  {value:.4f}")
+
+
+def _finish(estimator: Any) -> None:
+    """After a fit: the scores, and where model and report lie."""
+    from konspekt.reports.page import report as write
+
+    run = estimator.run_.path
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    print(f"\n{result['scores_on']} scores after {result['epochs']} epochs, {result['seconds']:.1f} s")
+    _print_scores(result["scores"])
+    print(f"\nmodel   {run / 'model'}\nreport  {write(run)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,370 @@
+"""Tables: arrays, DataFrames and csv files as numbers and category codes that a net can take.
+
+A column of a DataFrame or a file is a `number`, a `category` or `ignored`. Numbers are standardised; a missing one is
+replaced by the mean, and a column that had missing values at training gets an indicator beside it. Categories become
+codes: 0 for a value that the training did not have, 1 for a missing one (if the training had any), then one code each.
+
+Shape letters in this file: N rows, F numbers, K categories.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from konspekt.core.errors import ConfigError, DataError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["TYPES", "Column", "TableSchema", "is_table", "read_csv", "split_target"]
+
+TYPES = ("number", "category", "ignored")
+MAX_CATEGORIES = 1000  # rarer values share the code of unseen ones: an embedding row needs examples to learn from
+_SUFFIXES = (".csv", ".csv.gz")
+
+
+@dataclass
+class Column:
+    """One column as the training saw it."""
+
+    name: str
+    type: str
+    mean: float = 0.0
+    scale: float = 1.0
+    missing: int = 0
+    categories: list[str] = field(default_factory=list)
+    note: str = ""
+
+    @property
+    def indicator(self) -> bool:
+        """Whether a column of zeros and ones beside it says where values were missing."""
+        return self.type == "number" and self.missing > 0
+
+    @property
+    def num_codes(self) -> int:
+        """Of a category: how many codes there are."""
+        return len(self.categories) + 1 + (self.missing > 0)
+
+
+def is_table(X: Any) -> bool:
+    """Whether X is a DataFrame or the path of a csv file."""
+    return hasattr(X, "columns") or (isinstance(X, (str, Path)) and str(X).lower().endswith(_SUFFIXES))
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Read a csv file, also .csv.gz.
+
+    Raises DataError where it cannot be read, is empty, or names a column twice.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        frame = pd.read_csv(path, low_memory=False)
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path}: the file is empty") from None
+    except (pd.errors.ParserError, UnicodeDecodeError, OSError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: not readable as csv ({' '.join(str(error).split())[:120]})") from None
+    if not len(frame):
+        raise DataError(f"{path}: there is a header but no row")
+    header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].dropna()
+    twice = header[header.duplicated()].tolist()
+    if twice:
+        raise DataError(f"{path}: columns named twice: {', '.join(twice)}; rename them")
+    return frame
+
+
+def split_target(X: Any, y: Any) -> tuple[Any, Any]:
+    """Read X if it is a csv file, and take the column that y names (or columns) out of it.
+
+    Raises DataError where there is no such column.
+    """
+    source = X
+    if isinstance(X, (str, Path)):
+        if not is_table(X):
+            raise DataError(f"{X!s}: not a table; tables are .csv or .csv.gz files, DataFrames and arrays")
+        X = read_csv(X)
+    names = [y] if isinstance(y, str) else list(y) if isinstance(y, tuple) else None
+    if names is None or not all(isinstance(n, str) for n in names) or not hasattr(X, "columns"):
+        return X, y
+    for name in names:
+        if name not in X.columns:
+            where = f"{source}" if isinstance(source, (str, Path)) else "the DataFrame"
+            raise DataError(f"{where} has no column {name!r}; {nearest(name, map(str, X.columns))}")
+    return X.drop(columns=names), X[names[0]] if isinstance(y, str) else X[names]
+
+
+@dataclass
+class TableSchema:
+    """What a net needs to know of a table, and all that is needed to encode another one in the same way.
+
+    columns: in the table's order. named: whether the columns had names of their own (a DataFrame, a file).
+    """
+
+    columns: list[Column]
+    named: bool
+
+    @classmethod
+    def learn(cls, X: Any, types: Mapping[str, str] | None, where: str) -> Self:
+        """Learn the schema of X.
+
+        X: DataFrame, or array (N, F) of finite numbers. types: column -> one of TYPES, to override what is found.
+
+        Raises DataError where a column holds what it should not, ConfigError where `types` names no column or type.
+        """
+        types = dict(types or {})
+        named = hasattr(X, "columns")
+        names = [str(c) for c in X.columns] if named else [f"x{i}" for i in range(np.asarray(X).shape[1])]
+        for name, kind in types.items():
+            if name not in names:
+                raise ConfigError(f"{where}: types names no column {name!r}; {nearest(name, names)}")
+            if kind not in TYPES:
+                raise ConfigError(f"{where}: types[{name!r}] must be one of {', '.join(TYPES)}, got {kind!r}")
+        X = _frame(X)
+        columns = []
+        for place, name in enumerate(names):
+            series = X.iloc[:, place]
+            columns.append(_learn_column(name, series, types.get(name) or _find_type(series, where), where))
+        if all(c.type == "ignored" for c in columns):
+            raise DataError(f"{where}: no column is left to learn from: all are ignored")
+        return cls(columns, named)
+
+    @property
+    def numbers(self) -> list[Column]:
+        """The columns of numbers."""
+        return [c for c in self.columns if c.type == "number"]
+
+    @property
+    def categories(self) -> list[Column]:
+        """The columns of categories."""
+        return [c for c in self.columns if c.type == "category"]
+
+    @property
+    def num_features(self) -> int:
+        """F: columns of numbers, with their indicators."""
+        return len(self.numbers) + sum(c.indicator for c in self.numbers)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """(F,): the numbers, then the indicators."""
+        return [c.name for c in self.numbers] + [f"{c.name} is missing" for c in self.numbers if c.indicator]
+
+    @property
+    def num_codes(self) -> list[int]:
+        """(K,): how many codes each category has."""
+        return [c.num_codes for c in self.categories]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should be told: constant columns, missing values, rare categories."""
+        notes = []
+        constant = [c.name for c in self.numbers if c.note == "constant"]
+        if constant:
+            notes.append(f"{len(constant)} constant column(s) left out of scaling: {_some(constant)}")
+        filled = [f"{c.name} ({c.missing})" for c in self.numbers if c.missing]
+        if filled:
+            notes.append(f"missing numbers filled with the mean, with an indicator column each: {_some(filled)}")
+        filled = [f"{c.name} ({c.missing})" for c in self.categories if c.missing]
+        if filled:
+            notes.append(f"missing categories have a code of their own: {_some(filled)}")
+        ignored = [c.name for c in self.columns if c.type == "ignored"]
+        if ignored:
+            notes.append(f"ignored columns: {_some(ignored)}")
+        return notes + [f"column {c.name}: {c.note}" for c in self.categories if c.note]
+
+    def match(self, X: pd.DataFrame, where: str) -> pd.DataFrame:
+        """The columns of a file in the order of the training; columns that the training had not are left out.
+
+        Raises DataError where columns are missing.
+        """
+        gone = [c.name for c in self.columns if c.name not in X.columns]
+        if gone:
+            raise DataError(
+                f"{where}: columns that the model was trained on are missing: {_some(gone)}; "
+                f"the file has: {_some([str(c) for c in X.columns])}"
+            )
+        return X[[c.name for c in self.columns]]
+
+    def encode(self, X: Any, where: str) -> dict[str, Tensor]:
+        """Encode a DataFrame, or an array (N, columns): x (N, F) float32 and, if there are categories, codes (N, K) int64.
+
+        Raises DataError where a number column holds text or an infinite value.
+        """
+        X = _frame(X)
+        x = np.empty((len(X), self.num_features), dtype=np.float32)
+        codes = np.empty((len(X), len(self.categories)), dtype=np.int64)
+        place = indicator = code = 0
+        for position, column in enumerate(self.columns):
+            series = X.iloc[:, position]
+            if column.type == "number":
+                values = _numbers(series, column.name, where)
+                gone = np.isnan(values)
+                x[:, place] = np.where(gone, 0.0, (values - column.mean) / column.scale)
+                if column.indicator:
+                    x[:, len(self.numbers) + indicator] = gone
+                    indicator += 1
+                place += 1
+            elif column.type == "category":
+                first = 1 + (column.missing > 0)
+                known = {c: first + i for i, c in enumerate(column.categories)}
+                lost = 1 if column.missing else 0
+                codes[:, code] = [lost if v is None else known.get(v, 0) for v in _texts(series)]
+                code += 1
+        if not np.isfinite(x).all():
+            row, at = np.argwhere(~np.isfinite(x))[0]
+            name = self.feature_names[at]
+            raise DataError(
+                f"{where}: row {row}, column {name!r}: the value is too large (infinity) for 32-bit numbers"
+            )
+        fields = {"x": torch.from_numpy(x)}
+        if self.categories:
+            fields["codes"] = torch.from_numpy(codes)
+        return fields
+
+    def facts(self, X: Any) -> list[dict[str, Any]]:
+        """One row a column for the run folder: type, missing values, spread or most frequent values."""
+        X = _frame(X)
+        rows = []
+        for position, column in enumerate(self.columns):
+            series = X.iloc[:, position]
+            row: dict[str, Any] = {
+                "name": column.name,
+                "type": column.type,
+                "missing": int(series.isna().sum()),
+                "unique": int(series.nunique()),
+                "note": column.note,
+            }
+            if column.type == "number":
+                values = _numbers(series, column.name, "")
+                row |= {
+                    "mean": column.mean,
+                    "std": float(np.nanstd(values)),
+                    "min": float(np.nanmin(values)),
+                    "max": float(np.nanmax(values)),
+                }
+            else:
+                row["top"] = [[str(k), int(v)] for k, v in series.value_counts().head(5).items()]
+            rows.append(row)
+        return rows
+
+    def to_json(self) -> dict[str, Any]:
+        """All that `from_json` needs."""
+        return {"named": self.named, "columns": [asdict(c) for c in self.columns]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        columns = [Column(**c) for c in value["columns"]]
+        for c in columns:
+            if c.type not in TYPES or not np.isfinite([c.mean, c.scale]).all() or c.scale <= 0:
+                raise DataError(f"column {c.name!r} of the schema is damaged")
+        return cls(columns, bool(value["named"]))
+
+
+def _frame(X: Any) -> pd.DataFrame:
+    """X as a DataFrame; an array's columns are numbered."""
+    import pandas as pd
+
+    return X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X))
+
+
+def _some(names: list[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _find_type(series: pd.Series[Any], where: str) -> str:
+    import pandas as pd
+
+    kinds = pd.api.types
+    if kinds.is_bool_dtype(series) or kinds.is_numeric_dtype(series):
+        if kinds.is_complex_dtype(series):
+            raise DataError(f"{where}: column {series.name!r}: Complex data not supported")
+        return "number"
+    if kinds.is_datetime64_any_dtype(series) or kinds.is_timedelta64_dtype(series):
+        raise DataError(
+            f"{where}: column {series.name!r} holds dates or times, which are not features yet; turn it into numbers "
+            f"or leave it out: types={{{str(series.name)!r}: 'ignored'}}"
+        )
+    if series.isna().all():
+        return "ignored"
+    return "category"
+
+
+def _learn_column(name: str, series: pd.Series[Any], kind: str, where: str) -> Column:
+    missing = int(series.isna().sum())
+    if kind == "ignored":
+        return Column(name, kind, missing=missing, note="empty" if missing == len(series) else "")
+    if kind == "number":
+        values = _numbers(series, name, where)
+        present = values[~np.isnan(values)]
+        if not len(present):
+            return Column(name, "ignored", missing=missing, note="empty")
+        with np.errstate(over="ignore"):
+            mean, scale = float(present.mean()), float(present.std())
+        if not np.isfinite([mean, scale]).all():
+            raise DataError(f"{where}: column {name!r}: the values are too large to be standardised")
+        constant = scale <= 1e-12 * abs(mean) or scale == 0
+        return Column(name, kind, mean, 1.0 if constant else scale, missing, note="constant" if constant else "")
+    counts: dict[str, int] = {}
+    for value in _texts(series):
+        if value is not None:
+            counts[value] = counts.get(value, 0) + 1
+    kept = sorted(sorted(counts), key=lambda c: -counts[c])[:MAX_CATEGORIES]
+    note = ""
+    if len(counts) > len(kept):
+        note = f"{len(counts)} different values; the {len(kept)} most frequent have a code each, the rest share one"
+    return Column(name, kind, missing=missing, categories=sorted(kept), note=note)
+
+
+def _numbers(series: pd.Series[Any], name: str, where: str) -> NDArray[np.float64]:
+    import pandas as pd
+
+    try:
+        if series.dtype.kind in "biuf" and isinstance(series.dtype, np.dtype):
+            values = series.to_numpy(dtype=np.float64)
+        else:
+            values = pd.to_numeric(series).to_numpy(dtype=np.float64, na_value=np.nan)
+    except (ValueError, TypeError):
+        wrong = [i for i, v in enumerate(series.tolist()) if not _is_number(v)]
+        rows = ", ".join(f"{i} ({series.iloc[i]!r})" for i in wrong[:10]) + (", ..." if len(wrong) > 10 else "")
+        raise DataError(
+            f"{where}: column {name!r} should hold numbers, but not in rows {rows} (counted from 0); mend them, or say "
+            f"types={{{name!r}: 'category'}}"
+        ) from None
+    if np.isinf(values).any():
+        rows = np.flatnonzero(np.isinf(values))[:20].tolist()
+        raise DataError(f"{where}: column {name!r}: infinite values (inf) in rows {rows} (counted from 0)")
+    return values
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (ValueError, TypeError):
+        return value is None or type(value).__name__ == "NAType"
+    return True
+
+
+def _texts(series: pd.Series[Any]) -> list[str | None]:
+    """Category values as text, None where missing. Whole floats read as integers, so that a file with gaps agrees."""
+    out: list[str | None] = []
+    for value, gone in zip(series.tolist(), series.isna().tolist(), strict=True):
+        if gone:
+            out.append(None)
+        elif isinstance(value, float) and value.is_integer():
+            out.append(str(int(value)))
+        else:
+            out.append(str(value))
+    return out

@@ -1,0 +1,72 @@
+"""What a fit shows while it runs: a bar in a terminal, one line an epoch elsewhere, nothing unless asked."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+__all__ = ["Progress"]
+
+_INTERVAL = 0.1  # seconds between two refreshes of the bar
+
+
+class Progress:
+    """The progress of one stage.
+
+    show: whether to show anything. epochs, batches: how many there are.
+    """
+
+    def __init__(self, show: bool, stage: str, epochs: int, batches: int) -> None:
+        self.show, self.stage, self.epochs = show, stage, epochs
+        self.next = float("inf")
+        self._bar: Any = None
+        if show and sys.stdout.isatty():
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[values]}"),
+                TimeRemainingColumn(compact=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(stage, total=epochs * batches, values="")
+            self._bar.start()
+            self.next = 0.0
+
+    def step(self, step: int, now: float) -> None:
+        """Move the bar; the loop calls it when `now`, from time.perf_counter, has passed `next`."""
+        self._bar.update(self._task, completed=step)
+        self.next = now + _INTERVAL
+
+    def epoch(self, step: int, record: dict[str, Any]) -> None:
+        """Say what an epoch came to."""
+        if not self.show:
+            return
+        shown = {k: record[k] for k in ("loss", "val_loss", "val_accuracy", "val_r2") if record.get(k) is not None}
+        values = "  ".join(f"{k.replace('val_', 'val ')} {v:.4g}" for k, v in shown.items())
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, values=values)
+        else:
+            name = "" if self.stage == "fit" else f"{self.stage}: "
+            print(f"{name}epoch {record['epoch'] + 1}/{self.epochs}  {values}  {record['seconds']:.1f} s", flush=True)  # noqa: T201
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        if self.show:
+            (self._bar.console.print if self._bar is not None else print)(text)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+            self.next = float("inf")
+
+    @staticmethod
+    def now() -> float:
+        """The clock that `step` is given."""
+        return time.perf_counter()

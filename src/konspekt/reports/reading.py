@@ -1,0 +1,192 @@
+"""A run folder as the page needs it. Nothing here fails on a file that is absent, cut or damaged: a note says so.
+
+Only config.yaml is required. The folder is not trusted: links are not followed, names that lead elsewhere are refused,
+pictures must be pictures, and arrays are read without pickle.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from konspekt.core.errors import DataError
+from konspekt.core.folders import read_json
+from konspekt.core.runs import read_config, read_metrics
+from konspekt.reports.words import clean, short
+
+__all__ = ["Folder", "Stage", "dicts", "mapping", "picture_source", "read_folder"]
+
+MAX_ITEMS = 64
+MAX_PICTURE = 2 << 20  # bytes
+MAX_LOG = 200_000  # characters, from the end
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+
+
+@dataclass
+class Stage:
+    """One stage of the fit: its records in order, and the one that closed it."""
+
+    name: str
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    end: dict[str, Any] | None = None
+
+
+@dataclass
+class Folder:
+    """What a run folder holds. `notes` say what could not be read."""
+
+    path: Path
+    config: dict[str, Any]
+    stages: list[Stage]
+    data: dict[str, Any]
+    validation: dict[str, np.ndarray]
+    items: list[dict[str, Any]]
+    result: dict[str, Any]
+    kept: dict[str, dict[str, Any]]
+    log: str
+    notes: list[str]
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a dict, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def dicts(value: Any) -> list[dict[str, Any]]:
+    """The dicts in a list; nothing where it is no list."""
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+
+
+def read_folder(path: Path) -> Folder:
+    """Read the folder.
+
+    Raises DataError where it is no run folder.
+    """
+    notes: list[str] = []
+    return Folder(
+        path=path,
+        config=read_config(path),
+        stages=_stages(path, notes),
+        data=mapping(_json(path / "data.json", notes)),
+        validation=_arrays(path / "validation.npz", notes),
+        items=_items(path / "items", notes),
+        result=mapping(_json(path / "result.json", notes)),
+        kept=_kept(path / "kept", notes),
+        log=_log(path / "log.txt", notes),
+        notes=notes,
+    )
+
+
+def _json(file: Path, notes: list[str]) -> Any:
+    if not file.exists():
+        return None
+    try:
+        return read_json(file)
+    except (DataError, OSError) as error:
+        notes.append(_inside(error, file))
+        return None
+
+
+def _inside(error: Exception, file: Path) -> str:
+    """The message with the file's name only: where the folder lies is no matter of the page."""
+    return str(error).replace(str(file), file.name)
+
+
+def _stages(path: Path, notes: list[str]) -> list[Stage]:
+    try:
+        records = [r for r in read_metrics(path) if isinstance(r, dict)]
+    except (ValueError, OSError) as error:
+        notes.append(_inside(error, path / "metrics.jsonl"))
+        return []
+    stages: dict[str, Stage] = {}
+    for record in records:
+        name = clean(record.get("stage", "fit"))
+        stage = stages.setdefault(name, Stage(name))
+        if record.get("kind") == "epoch":
+            stage.epochs.append(record)
+        elif record.get("kind") == "step":
+            stage.steps.append(record)
+        elif record.get("kind") == "stage" and record.get("state") == "finished":
+            stage.end = record
+    return list(stages.values())
+
+
+def _arrays(file: Path, notes: list[str]) -> dict[str, np.ndarray]:
+    """The arrays that belong together: as many truths as predictions."""
+    if not file.exists() or file.is_symlink():
+        return {}
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        notes.append(f"validation.npz: not readable ({short(error, 80)}); nothing is said about single predictions")
+        return {}
+    truth, prediction = arrays.get("truth"), arrays.get("prediction")
+    if truth is None or prediction is None or truth.ndim == 0 or truth.shape != prediction.shape or not len(truth):
+        notes.append(
+            "validation.npz: truth and prediction are absent, empty or of different shapes; they are not shown"
+        )
+        return {}
+    return {k: v for k, v in arrays.items() if k == "classes" or (v.ndim > 0 and len(v) == len(truth))}
+
+
+def _items(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
+    """The items, each picture as a data URI under "source"."""
+    items = []
+    for item in dicts(_json(folder / "items.json", notes))[:MAX_ITEMS]:
+        name = item.get("image")
+        if name is None:
+            items.append(item)
+        elif not isinstance(name, str) or not _NAME.fullmatch(name):
+            notes.append(f"items.json names {short(name)!r}, which is no plain file name; the picture is not shown")
+        elif source := picture_source(folder / name):
+            items.append({**item, "source": source})
+        else:
+            notes.append(f"items/{name}: absent, a link, too large, or neither PNG nor JPEG; the picture is not shown")
+    return items
+
+
+def picture_source(file: Path) -> str | None:
+    """A picture file as a data URI; None where it cannot be shown."""
+    if file.is_symlink() or not file.is_file() or file.stat().st_size > MAX_PICTURE:
+        return None
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    for magic, mime in _MAGIC.items():
+        if content.startswith(magic):
+            return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+    return None
+
+
+def _kept(folder: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
+    kept = {}
+    for file in sorted(folder.rglob("*.json")):
+        name = file.relative_to(folder).as_posix().removesuffix(".json")
+        value = _json(file, notes)
+        if isinstance(value, dict) and "kind" in value:
+            kept[name] = value
+        elif value is not None:
+            notes.append(f"kept/{clean(name)}.json: says no kind; it is not shown")
+    return kept
+
+
+def _log(file: Path, notes: list[str]) -> str:
+    if not file.is_file() or file.is_symlink():
+        return ""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        notes.append(f"log.txt: not readable ({error.strerror})")
+        return ""
+    return clean(text) if len(text) <= MAX_LOG else "…\n" + clean(text[-MAX_LOG:]).partition("\n")[2]

@@ -125,12 +125,12 @@ class TestMetrics:
 class TestRewind:
     def fill(self, run):
         run.record("step", stage="first", step=5)
-        run.record("epoch", stage="first", step=10)
+        run.record("epoch", stage="first", step=10, epoch=0)
         run.record("stage", stage="first", step=10)
         run.record("step", stage="second", step=5)
-        run.record("epoch", stage="second", step=10)
+        run.record("epoch", stage="second", step=10, epoch=0)
         run.record("step", stage="second", step=15)
-        run.record("epoch", stage="second", step=20)
+        run.record("epoch", stage="second", step=20, epoch=1)
         run.close()
 
     def left(self, run):
@@ -139,7 +139,7 @@ class TestRewind:
     def test_forgets_the_stages_later_records_only(self, run):
         self.fill(run)
         again = Run(run.path, resume=True)
-        again.rewind("second", 10)
+        again.rewind("second", 10, 1)
         assert self.left(run) == [
             ("step", "first", 5),
             ("epoch", "first", 10),
@@ -149,13 +149,19 @@ class TestRewind:
         ]
         assert [r["step"] for r in again.history] == [10, 10]
         assert again.last_stage() == "second"
-        again.record("epoch", stage="second", step=20)
+        again.record("epoch", stage="second", step=20, epoch=1)
         assert len(read_metrics(run.path)) == 6
         again.close()
 
+    def test_forgets_the_epoch_that_will_be_ended_again(self, run):
+        self.fill(run)
+        run.rewind("second", 10, 0)  # a checkpoint at the last step of epoch 0, before the epoch's record
+        assert ("epoch", "second", 10) not in self.left(run)
+        assert ("step", "second", 5) in self.left(run)
+
     def test_forgets_that_the_stage_was_finished(self, run):
         self.fill(run)
-        run.rewind("first", 10)
+        run.rewind("first", 10, 1)
         assert ("stage", "first", 10) not in self.left(run)
         assert ("epoch", "first", 10) in self.left(run)
 
@@ -164,14 +170,14 @@ class TestRewind:
         path = run.path / "metrics.jsonl"
         path.write_bytes(path.read_bytes()[:-9])
         again = Run(run.path, resume=True)
-        again.rewind("second", 15)
-        again.record("epoch", stage="second", step=20)
+        again.rewind("second", 15, 1)
+        again.record("epoch", stage="second", step=20, epoch=1)
         again.close()
         assert self.left(run)[-2:] == [("step", "second", 15), ("epoch", "second", 20)]
 
     def test_without_a_folder(self):
         run = Run()
-        run.rewind("fit", 3)
+        run.rewind("fit", 3, 0)
         assert run.history == []
 
 

@@ -7,6 +7,7 @@ link, and runs nothing that a file says.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -98,7 +99,6 @@ def write_folder(folder: Path, files: Mapping[str, Writer]) -> None:
     if folder.exists() and not is_folder(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} exists and was not written by konspekt; give a new folder, or remove this one first")
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -111,17 +111,45 @@ def write_folder(folder: Path, files: Mapping[str, Writer]) -> None:
         (aside / MANIFEST).write_bytes(json_bytes({"format": FORMAT, "files": sums}))
         flush(aside / MANIFEST)
         flush(aside)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(folder, old)
+        _put(aside, folder)
+    except OSError as error:
+        raise refusal(error, folder) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # what failed, or the older one
+
+
+def _put(aside: Path, folder: Path) -> None:
+    """Put the new folder in its place; the older one, if any, takes the place aside. OSError: nothing has changed."""
+    if not folder.exists():
         os.replace(aside, folder)
         flush(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)
-        raise refusal(error, folder) from None
+        return
+    _exchange(aside, folder)
+    try:
+        flush(folder.parent)
+    except OSError:
+        _exchange(aside, folder)
+        raise
+
+
+def _exchange(a: Path, b: Path) -> None:
+    """Swap two folders, at one moment where the system can (Linux), else by three renames."""
+    try:
+        swap = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        done = False
+    else:
+        here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        done = swap(here, os.fsencode(a), here, os.fsencode(b), both) == 0
+    if not done:
+        spare = a.with_name(a.name + ".old")
+        os.replace(b, spare)
+        try:
+            os.replace(a, b)
+        except OSError:
+            os.replace(spare, b)
+            raise
+        os.replace(spare, a)
 
 
 def refusal(error: OSError, path: Path) -> ResourceError:
@@ -169,6 +197,9 @@ def verify(folder: Path, required: tuple[str, ...], may: tuple[str, ...] = ()) -
             raise DataError(
                 f"{path}: its SHA-256 is not the manifest's: it is damaged or changed; copy the folder again"
             )
+    for path in folder.iterdir():
+        if path.name != MANIFEST and path.name not in listed and path.name in may:
+            raise DataError(f"{path}: not listed in the manifest; do not trust it")
     for name in required:
         if name not in listed:
             raise DataError(f"{folder}: {name} is missing from the manifest; the folder is incomplete")
@@ -200,7 +231,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(10)
-    if head[:2] == b"PK" or head[:1] == b"\x80":
+    # a safetensors header's length may begin with these bytes too, but its ninth byte is "{"
+    if head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
         raise DataError(f"{path}: this is a pickle (a PyTorch file), not safetensors; it can run code and is not read")
     if size < 10 or struct.unpack("<Q", head[:8])[0] > size - 8 or head[8:9] != b"{":
         raise DataError(f"{path}: not a safetensors file: its header does not fit its {size} bytes")

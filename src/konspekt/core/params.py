@@ -188,11 +188,15 @@ class Param:
             inside = self.item
             return isinstance(value, tuple) and all(inside is None or inside._fits(v) for v in value)
         if self.base is bool:
-            return isinstance(value, bool) or type(value).__name__ == "bool_"
+            return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
         if self.base in (int, float):
             wanted = numbers.Integral if self.base is int else numbers.Real
             number = isinstance(value, wanted) and not isinstance(value, bool)
-            return number and math.isfinite(value) and all(b.holds(value) for b in self.bounds)
+            try:
+                finite = number and math.isfinite(value)
+            except OverflowError:  # an integer that no float holds
+                finite = self.base is int
+            return finite and all(b.holds(value) for b in self.bounds)
         if self.base is str:
             return isinstance(value, str)
         if self.base is Mapping:
@@ -220,6 +224,8 @@ class Param:
                 value = float(text)
             elif self.base is object:
                 value = _literal(text)
+        except ConfigError:  # about an item of a tuple
+            raise
         except (ValueError, KeyError):
             raise ConfigError(f"{owner}: {self.name} must be {self.rule}, got {text!r}") from None
         self.check(owner, value)
@@ -228,13 +234,20 @@ class Param:
 
 def _split(text: str) -> list[str]:
     """Split at commas that stand outside parentheses."""
-    return [part.strip() for part in re.split(r",(?![^()]*\))", text) if part.strip()]
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
@@ -302,7 +315,9 @@ def params_of(owner: type | Callable[..., Any]) -> dict[str, Param]:
     hints = typing.get_type_hints(owner if inspect.isfunction(owner) else owner.__init__, include_extras=True)
     docs = _docs(owner)
     return {
-        name: _param(name, hints.get(name, Any), p.default, docs.get(name, ""))
+        name: _param(
+            name, hints.get(name, Any), dataclasses.MISSING if p.default is p.empty else p.default, docs.get(name, "")
+        )
         for name, p in inspect.signature(owner).parameters.items()
     }
 
@@ -330,9 +345,8 @@ def parse_params(owner: type, given: Mapping[str, Any]) -> dict[str, Any]:
             values[name] = known[name].parse(owner.__name__, value)
         else:
             value = tuple(value) if isinstance(value, list) else value
-            value = float(value) if known[name].base is float and type(value) is int else value
             known[name].check(owner.__name__, value)
-            values[name] = value
+            values[name] = float(value) if known[name].base is float and type(value) is int else value
     return values
 
 
@@ -347,11 +361,15 @@ def split_call(text: str, where: str) -> tuple[str, dict[str, Any]]:
     try:
         if match is None:
             raise ValueError
+        if "#" in re.sub(r"'[^']*'|\"[^\"]*\"", "", match[2]):
+            raise ValueError
         call = ast.parse(f"f({match[2]})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError
+        if len({k.arg for k in call.keywords}) < len(call.keywords):
             raise ValueError
         return match[1], {str(k.arg): ast.literal_eval(k.value) for k in call.keywords if k.arg or _refuse()}
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise ConfigError(f"{where} must be a name or a call such as 'name(key=1)', got {text!r}") from None
 
 

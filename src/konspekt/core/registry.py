@@ -113,7 +113,10 @@ def _packages() -> Iterator[tuple[str, Path]]:
     from importlib.metadata import entry_points
 
     for point in entry_points(group=GROUP):
-        spec = importlib.util.find_spec(point.value)
+        try:
+            spec = importlib.util.find_spec(point.value)
+        except ModuleNotFoundError:
+            spec = None
         if spec is None or spec.origin is None:
             raise ConfigError(f"the entry point {GROUP}:{point.name} names {point.value!r}, which is not installed")
         origin = Path(spec.origin)
@@ -133,9 +136,16 @@ def _read(package: str, place: Path) -> Iterator[Entry]:
                 continue
             for decorator in node.decorator_list:
                 if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "system":
-                    given = {str(k.arg): ast.literal_eval(k.value) for k in decorator.keywords}
-                    summary = _summary(ast.get_docstring(node))
-                    yield Entry(module=module, qualname=node.name, summary=summary, **given)
+                    try:
+                        given = {str(k.arg): ast.literal_eval(k.value) for k in decorator.keywords}
+                        summary = _summary(ast.get_docstring(node))
+                        entry = Entry(module=module, qualname=node.name, summary=summary, **given)
+                    except (TypeError, ValueError) as error:
+                        where = f"{file}, line {decorator.lineno}"
+                        raise ConfigError(f"{where}: @system takes name=, kind=, ... as literals ({error})") from None
+                    if entry.kind not in KINDS:
+                        raise ConfigError(f"{file}, line {decorator.lineno}: kind {entry.kind!r} is not one of {KINDS}")
+                    yield entry
 
 
 @functools.cache
@@ -150,7 +160,7 @@ def entries() -> tuple[Entry, ...]:
             key = (entry.kind, entry.name)
             if key in found:
                 raise ConfigError(
-                    f"two {entry.kind}s are named {entry.name!r}: in {found[key].module} and in {entry.module}"
+                    f"two things of kind {entry.kind!r} are named {entry.name!r}: in {found[key].module} and in {entry.module}"
                 )
             found[key] = entry
     return tuple(sorted(found.values(), key=lambda e: (KINDS.index(e.kind), e.name)))

@@ -94,20 +94,32 @@ class Run:
         if self.path:
             try:
                 if self._metrics is None:
-                    self._metrics = (self.path / "metrics.jsonl").open("a", encoding="utf-8")
+                    file = self.path / "metrics.jsonl"
+                    data = file.read_bytes() if file.exists() else b""
+                    if data and not data.endswith(b"\n"):  # a kill cut the last line
+                        write_file(file, data[: data.rfind(b"\n") + 1])
+                    self._metrics = file.open("a", encoding="utf-8")
                 self._metrics.write(json.dumps(values) + "\n")
                 self._metrics.flush()
             except OSError as error:
                 raise refusal(error, self.path / "metrics.jsonl") from None
 
-    def rewind(self, stage: str, step: int) -> None:
-        """Forget a stage's records after a step, and that it was finished: a resumed run will write them again."""
+    def rewind(self, stage: str, step: int, epoch: int) -> None:
+        """Forget a stage's records after a step, of `epoch` and later ones as a whole, and that it was finished.
+
+        A resumed run will write them again.
+        """
         if self.path is None:
             return
+        if self._metrics is not None:  # the file is replaced: what is recorded next must go to the new one
+            self._metrics.close()
+            self._metrics = None
         kept = [
             r
             for r in read_metrics(self.path)
-            if r.get("stage") != stage or (r["kind"] != "stage" and r.get("step", 0) <= step)
+            if r.get("stage") != stage
+            or (r["kind"] == "step" and r["step"] <= step)
+            or (r["kind"] == "epoch" and r["epoch"] < epoch)
         ]
         write_file(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept).encode())
         self.history = [r for r in kept if r["kind"] == "epoch"]
@@ -185,7 +197,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     file = path / "metrics.jsonl"
     if not file.exists():
         return []
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = file.read_bytes().splitlines()
     records = []
     for number, line in enumerate(lines, 1):
         try:

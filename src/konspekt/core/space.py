@@ -59,6 +59,8 @@ class Integer:
 
     def __post_init__(self) -> None:
         _check_range(self)
+        if self.low != int(self.low) or self.high != int(self.high):
+            raise ConfigError(f"Integer: low and high must be integers, got {self.low} and {self.high}")
 
     def draw(self, rng: np.random.Generator) -> int:
         """One value."""
@@ -111,6 +113,23 @@ def _check_range(d: Real | Integer) -> None:
         raise ConfigError(f"{type(d).__name__}: a logarithmic range must start above 0, got {d.low}")
 
 
+def _under(name: str, dimension: Dimension) -> Dimension:
+    """The dimension as part of the space `name`: what its branches hold is called "name.inner" too."""
+    if isinstance(dimension, Category) and isinstance(dimension.choices, Mapping):
+        return Category({choice: Space({name: branch}) for choice, branch in dimension.choices.items()})
+    return dimension
+
+
+def _branch_names(dimension: Dimension) -> set[str]:
+    """The names in any of the branches; two branches may share one, as only one of them is drawn."""
+    if not isinstance(dimension, Category) or not isinstance(dimension.choices, Mapping):
+        return set()
+    names: set[str] = set()
+    for branch in dimension.choices.values():
+        names |= set(branch.dimensions).union(*map(_branch_names, branch.dimensions.values()))
+    return names
+
+
 class Space:
     """Named dimensions.
 
@@ -121,9 +140,15 @@ class Space:
         self.dimensions: dict[str, Dimension] = {}
         for name, dimension in dimensions.items():
             if isinstance(dimension, Space):
-                self.dimensions |= {f"{name}.{inner}": d for inner, d in dimension.dimensions.items()}
+                self.dimensions |= {f"{name}.{inner}": _under(name, d) for inner, d in dimension.dimensions.items()}
             else:
                 self.dimensions[name] = dimension
+        names = list(self.dimensions)
+        for dimension in self.dimensions.values():
+            names += _branch_names(dimension)
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ConfigError(f"a Space names {', '.join(twice)} twice; a branch needs names of its own")
 
     def draw(self, rng: np.random.Generator) -> dict[str, Any]:
         """One point: every dimension, and those of the branches that were drawn."""

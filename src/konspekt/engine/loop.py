@@ -484,7 +484,7 @@ class _Loop:
             return False
         found = checkpoint.newest(run.checkpoints, self.stage)
         if found is None:
-            run.rewind(self.stage, -1)
+            run.rewind(self.stage, -1, 0)
             return False
         state, finished, damaged = found
         for message in damaged:
@@ -507,7 +507,7 @@ class _Loop:
         if finished and not (more and run.last_stage() in (None, self.stage)):
             self._settle()
             return True
-        run.rewind(self.stage, self.step)
+        run.rewind(self.stage, self.step, self.epoch)
         return False
 
     def _interrupted(self) -> None:

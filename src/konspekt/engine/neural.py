@@ -35,7 +35,7 @@ from konspekt.data.targets import ClassTargets, NumberTargets
 from konspekt.engine import record
 from konspekt.engine.loop import Callback, minimise, probe_optimizer
 from konspekt.engine.objective import Objective
-from konspekt.engine.session import choose_device, surroundings
+from konspekt.engine.session import caller_untouched, choose_device, surroundings
 from konspekt.engine.training import Training
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class NeuralEstimator(Training, Estimator):
         started = time.perf_counter()
         past = record.open_past(self, resume)
         self.seed_ = past["seed"] if past else secrets.randbits(31) if self.random_state is None else self.random_state
-        with contextlib.closing(Run(resume or self.run_dir, resume=resume is not None)) as run:
+        with caller_untouched(), contextlib.closing(Run(resume or self.run_dir, resume=resume is not None)) as run:
             source = source_of(X, y)
             X, y = self._unpacked(X, y)
             learned, skipped, splits = self._read(X, y, validation, device)

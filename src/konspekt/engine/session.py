@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import signal
 import threading
 import types
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from konspekt.core.errors import ConfigError
 
-__all__ = ["Interrupt", "choose_device", "surroundings"]
+__all__ = ["Interrupt", "caller_untouched", "choose_device", "surroundings"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -31,6 +33,17 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device={name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use 'cpu'")
     return device
+
+
+@contextlib.contextmanager
+def caller_untouched() -> Iterator[None]:
+    """Python's and NumPy's global generators are as before afterwards, whatever an import or a user's callback draws."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 @contextlib.contextmanager

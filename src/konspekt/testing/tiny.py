@@ -1,0 +1,61 @@
+"""Tiny data for each task: small enough for a test, hard enough that a broken system fails on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from konspekt.core.errors import ConfigError, nearest
+
+__all__ = ["MAKERS", "tiny"]
+
+
+def _table(items: int) -> tuple[Any, np.random.Generator]:
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(items, 3)), columns=["a", "b", "c"])
+    frame["kind"] = rng.choice(["red", "green", "blue"], size=items)
+    frame.loc[items // 2, "b"] = np.nan
+    return frame, rng
+
+
+def _tabular_classification(items: int) -> tuple[Any, Any]:
+    frame, _ = _table(items)
+    y = np.where(frame["a"] + (frame["kind"] == "red") > 0.3, "yes", "no")
+    y[:2] = "yes", "no"
+    return frame, y
+
+
+def _tabular_regression(items: int) -> tuple[Any, Any]:
+    frame, rng = _table(items)
+    y = 3 * frame["a"] - frame["c"] + 2 * (frame["kind"] == "red") + 0.01 * rng.normal(size=items) + 100
+    return frame, y.to_numpy()
+
+
+def _image_classification(items: int) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60, size=(items, 16, 16), dtype=np.uint8)
+    y = np.arange(items) % 2
+    images[y == 0, 4:12, 2:6] += 150
+    images[y == 1, 2:6, 4:12] += 150
+    return images, y
+
+
+MAKERS: dict[str, Callable[[int], tuple[Any, Any]]] = {
+    "tabular-classification": _tabular_classification,
+    "tabular-regression": _tabular_regression,
+    "image-classification": _image_classification,
+}
+
+
+def tiny(task: str, items: int = 24) -> tuple[Any, Any]:
+    """X and y of a task, always the same.
+
+    Raises ConfigError for a task without a maker.
+    """
+    if task not in MAKERS:
+        raise ConfigError(f"there is no tiny data for task {task!r}; {nearest(task, MAKERS)}")
+    return MAKERS[task](items)

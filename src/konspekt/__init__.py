@@ -20,7 +20,7 @@ _HOMES = {
     "MLPClassifier": "konspekt.tabular.mlp",
     "MLPRegressor": "konspekt.tabular.mlp",
 }
-_PACKAGES = ("core", "data", "engine", "metrics", "nn", "optim", "reports", "tabular", "testing", "vision")
+_PACKAGES = ("core", "data", "engine", "nn", "optim", "reports", "tabular", "testing", "vision")
 
 __all__ = ["__version__", *_HOMES]
 

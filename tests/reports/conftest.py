@@ -22,11 +22,24 @@ def config(path: Path, **changes) -> None:
     value = {
         "system": "image-classifier",
         "class": "ImageClassifier",
-        "params": {"arch": "lenet5", "epochs": 12, "lr": 0.001, "augment": ["flip"], "patience": None, "hidden": [64, 32]},
+        "params": {
+            "arch": "lenet5",
+            "epochs": 12,
+            "lr": 0.001,
+            "augment": ["flip"],
+            "patience": 3,
+            "hidden": [64, 32],
+        },
         "seed": 7,
         "data": {"source": "digits", "target": None},
         "command": "konspekt fit image-classifier data=digits epochs=12",
-        "versions": {"konspekt": "0.1.0", "python": "3.11.9", "torch": "2.13.0", "numpy": "2.4.0", "scikit-learn": "1.8.0"},
+        "versions": {
+            "konspekt": "0.1.0",
+            "python": "3.11.9",
+            "torch": "2.13.0",
+            "numpy": "2.4.0",
+            "scikit-learn": "1.8.0",
+        },
         "machine": {"platform": "Linux-6.8-x86_64", "processor": "x86_64", "cpus": 2, "device": "cpu", "threads": 1},
     } | changes
     path.mkdir(parents=True, exist_ok=True)
@@ -119,7 +132,16 @@ def classification(path: Path, names=tuple("0123456789"), count=360) -> Path:
             name = f"{role}-{i}.png"
             (path / "items" / name).write_bytes(png(i + 100 * (role == "worst")))
             wrong = (i + 1) % k if role == "worst" and i < 8 else i % k
-            items.append({"role": role, "index": i, "truth": names[i % k], "prediction": names[wrong], "loss": 6.5 - i / 2, "image": name})
+            items.append(
+                {
+                    "role": role,
+                    "index": i,
+                    "truth": names[i % k],
+                    "prediction": names[wrong],
+                    "loss": 6.5 - i / 2,
+                    "image": name,
+                }
+            )
     write(path, "items/items.json", items)
     result(path, {"accuracy": float((~miss).mean()), "loss": 0.1023, "f1": 0.874})
     write(path, "log.txt", (
@@ -129,10 +151,36 @@ def classification(path: Path, names=tuple("0123456789"), count=360) -> Path:
     ))  # fmt: skip
     filters = [[[float(np.sin(i + x * y / 4)) for x in range(5)] for y in range(5)] for i in range(6)]
     keep(path, "first-filters", "images", {"images": filters, "titles": [f"filter {i}" for i in range(6)]})
-    keep(path, "learning-rate-test", "curve", {"loss": [[1e-4 * 2**i for i in range(12)], [2.3 - 0.1 * i + 0.01 * i * i for i in range(12)]]})
-    keep(path, "class-likeness", "matrix", {"values": [[math.cos(i - j) for j in range(5)] for i in range(5)], "rows": list("abcde"), "columns": ["alpha", "beta", "gamma", "delta", "epsilon"]})
-    keep(path, "embedding", "scatter", {"x": [math.sin(i * 1.7) * i for i in range(90)], "y": [math.cos(i * 1.7) * i for i in range(90)], "xlabel": "first", "ylabel": "second"})
-    keep(path, "attempts", "table", [{"lr": 0.1, "loss": 2.31, "kept": False}, {"lr": 0.01, "loss": 0.112, "kept": True}])
+    keep(
+        path,
+        "learning-rate-test",
+        "curve",
+        {"loss": [[1e-4 * 2**i for i in range(12)], [2.3 - 0.1 * i + 0.01 * i * i for i in range(12)]]},
+    )
+    keep(
+        path,
+        "class-likeness",
+        "matrix",
+        {
+            "values": [[math.cos(i - j) for j in range(5)] for i in range(5)],
+            "rows": list("abcde"),
+            "columns": ["alpha", "beta", "gamma", "delta", "epsilon"],
+        },
+    )
+    keep(
+        path,
+        "embedding",
+        "scatter",
+        {
+            "x": [math.sin(i * 1.7) * i for i in range(90)],
+            "y": [math.cos(i * 1.7) * i for i in range(90)],
+            "xlabel": "first",
+            "ylabel": "second",
+        },
+    )
+    keep(
+        path, "attempts", "table", [{"lr": 0.1, "loss": 2.31, "kept": False}, {"lr": 0.01, "loss": 0.112, "kept": True}]
+    )
     keep(path, "architecture", "text", "Conv2d(1, 6)\n  Tanh\nLinear(400, 10)")
     return path
 
@@ -143,8 +191,15 @@ def keep(path: Path, name: str, kind: str, value) -> None:
 
 def regression(path: Path, targets=("price", "days on the market"), count=400) -> Path:
     """A finished fit on a table with two targets, from Python."""
-    params = {"hidden": [64, 64], "epochs": 30, "lr": 0.003, "activation": "relu", "patience": None}
-    config(path, system="mlp-regressor", **{"class": "MLPRegressor"}, params=params, command=None, data={"source": "/data/houses/flats.csv", "target": "price"})
+    params = {"hidden": [64, 64], "epochs": 30, "lr": 0.003, "activation": "relu", "patience": 3}
+    config(
+        path,
+        system="mlp-regressor",
+        **{"class": "MLPRegressor"},
+        params=params,
+        command=None,
+        data={"source": "/data/houses/flats.csv", "target": "price"},
+    )
     write_metrics(path, metrics(epochs=30, names=("val_loss", "val_r2"), best=21, steady=True))
     rng = np.random.default_rng(1)
     truth = np.stack([rng.lognormal(12, 0.4, count), rng.gamma(4, 10, count)][: len(targets)], axis=1)

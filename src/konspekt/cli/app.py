@@ -56,12 +56,13 @@ def list_(
         print(json.dumps([{k: getattr(e, k) for k in keys} for e in found], indent=1, ensure_ascii=False))
         return
     width = max((len(e.name) for e in found), default=0)
+    rows = max((len(",".join(e.rows)) for e in found), default=0)
     last = None
     for entry in found:
         if entry.kind != last:
             print(f"{'' if last is None else chr(10)}{entry.kind}s")
             last = entry.kind
-        line = f"  {entry.name:{width}}  {','.join(entry.rows):18}  {entry.summary}"
+        line = f"  {entry.name:{width}}  {','.join(entry.rows):{rows}}  {entry.summary}"
         print(_cut(line))
 
 
@@ -78,12 +79,12 @@ def info(system: Annotated[str, typer.Argument(help="A name that `konspekt list`
     print(f"rows {', '.join(entry.rows) or 'none'}{'; ' + entry.paper if entry.paper else ''}")
     print(f"Python: from {entry.module} import {entry.qualname}\n")
     doc = inspect.getdoc(target) or ""
-    print("\n\n".join(p for p in doc.split("\n\n") if not _is_parameter(p)))
-    print("\nParameters")
-    inputs = ("total", "per_epoch", "groups", "weight", "num_features", "dimensions")
-    for row in describe(target):
-        if entry.kind != "estimator" and row["name"] in inputs:
-            continue
+    print("\n\n".join(_filled(p) for p in doc.split("\n\n") if not _is_parameter(p)))
+    # Of what is named in a parameter, as in "adam(beta2=0.99)", keyword-only arguments are the user's.
+    keywords = {n for n, p in inspect.signature(target).parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    rows = [row for row in describe(target) if row["name"] in keywords]
+    print("\nParameters" if rows else "\nParameters: none")
+    for row in rows:
         print(f"  {row['name']} = {row['default'] or '(needed)'}")
         text = f"{row['help']} " if row["help"] else ""
         print(
@@ -111,9 +112,9 @@ def fit(
         system, pairs = None, [system, *(pairs or [])]
     given = _read_config(config) if config else {}
     given |= _pairs(pairs)
-    system = system or given.pop("system", None)
+    system = system or str(given.pop("system", ""))
     given.pop("system", None)
-    if system is None:
+    if not system:
         raise ConfigError("which system? konspekt fit SYSTEM data=...; `konspekt list --kind estimator` shows them")
     if "data" not in given:
         raise ConfigError("data is missing: data=digits, data=table.csv target=COLUMN, or data=FOLDER")
@@ -123,13 +124,15 @@ def fit(
     data, target = str(given.pop("data")), given.pop("target", None)
     validation = given.pop("validation", None)
     given = {"run_dir": _new_run(system), "verbose": "true"} | given
-    if validation is None and "validation_fraction" not in given:
-        given["validation_fraction"] = 0.2
+    share = 0.2 if validation is None else _fraction(validation)
+    if share is not None and validation is not None and "validation_fraction" in given:
+        raise ConfigError("validation and validation_fraction both name a share: give one of them")
+    if share is not None:  # as a parameter, so that the run's config.yaml has it
+        given.setdefault("validation_fraction", share)
     estimator = cls(**parse_params(cls, given))
     X, y = _source(data, target)
-    if validation is not None:
-        validation = _fraction(validation) or _source(str(validation), target)[0]
-    estimator.fit(X, y, validation=validation)
+    held = None if share is not None else _source(str(validation), target, "validation")[0]
+    estimator.fit(X, y, validation=held)
     _finish(estimator)
 
 
@@ -154,7 +157,7 @@ def resume(run: Annotated[Path, typer.Argument(help="The run folder.")], pairs: 
     X, y = _source(str(data["source"]), data.get("target"))
     validation = data.get("validation")
     if isinstance(validation, str):
-        validation = _source(validation, data.get("target"))[0]
+        validation = _source(validation, data.get("target"), "validation")[0]
     estimator.fit(X, y, validation=validation, resume=run)
     _finish(estimator)
 
@@ -236,7 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:  # noqa: BLE001, the last resort: a bug of ours must not be a wall of text
         if type(error).__module__.split(".")[0] in ("click", "typer") and hasattr(error, "format_message"):
             code = 2
-            _complain(f"{error.format_message()} See konspekt --help", debug)
+            _complain(f"{error.format_message().rstrip('.')}; see konspekt --help", debug)
         else:
             code = 1
             text = " ".join(str(error).split())[:400]
@@ -247,8 +250,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _complain(text: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    lines = textwrap.wrap(f"error: {text}", _width(), break_long_words=False, break_on_hyphens=False)
-    print("\n".join(lines), file=sys.stderr)
+    for line in f"error: {text}".splitlines():
+        print(textwrap.fill(line, _width(), break_long_words=False, break_on_hyphens=False), file=sys.stderr)
 
 
 def _width() -> int:
@@ -257,6 +260,12 @@ def _width() -> int:
 
 def _cut(line: str) -> str:
     return line if len(line) <= _width() else line[: _width() - 3].rstrip() + "..."
+
+
+def _filled(paragraph: str) -> str:
+    """A paragraph of a docstring as it is, or filled anew where a line is too long for the terminal."""
+    too_long = max(map(len, paragraph.splitlines())) > _width()
+    return textwrap.fill(paragraph, _width(), break_on_hyphens=False) if too_long else paragraph
 
 
 def _is_parameter(paragraph: str) -> bool:
@@ -295,24 +304,28 @@ def _read_config(path: Path) -> dict[str, Any]:
     flat |= {k: v for k, v in params.items() if not (own and k in ("run_dir", "verbose"))}
     data = given.get("data")
     if isinstance(data, Mapping):
-        flat |= {"data": data.get("source")} | {k: data[k] for k in ("target", "validation") if data.get(k) is not None}
+        known = {"data": None if data.get("kind") == "memory" else data.get("source")}
+        known |= {k: data.get(k) for k in ("target", "validation")}
+        flat |= {k: v for k, v in known.items() if v is not None}
     elif data is not None:
         flat["data"] = data
     return flat
 
 
-def _source(data: str, target: Any) -> tuple[Any, Any]:
-    """What `data=` names: a built-in set, or a path that exists."""
+def _source(data: str, target: Any, key: str = "data") -> tuple[Any, Any]:
+    """What `data=` or another key names: a built-in set, or a path that exists."""
     from konspekt.data.sets import SETS, load
 
     if isinstance(target, str) and "," in target:
         target = tuple(t.strip() for t in target.split(","))
     target = tuple(target) if isinstance(target, list) else target
     if data in SETS:
+        if target is not None and key == "data":
+            raise ConfigError(f"{key}={data} brings its own target: leave target={target} out")
         return load(data), None
     if not Path(data).exists():
         raise DataError(
-            f"data={data}: there is no such file or folder, and no built-in set of that name; {nearest(data, SETS)}"
+            f"{key}={data}: there is no such file or folder, and no built-in set of that name; {nearest(data, SETS)}"
         )
     return data, target
 
@@ -320,7 +333,7 @@ def _source(data: str, target: Any) -> tuple[Any, Any]:
 def _fraction(value: Any) -> float | None:
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
 
 

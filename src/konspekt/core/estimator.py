@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from sklearn.base import BaseEstimator
 
 import konspekt
 from konspekt.core import registry
-from konspekt.core.errors import ConfigError, DataError
+from konspekt.core.errors import ConfigError, DataError, KonspektError
 from konspekt.core.folders import json_bytes, read_json, read_tensors, tensor_file, verify, write_folder
 from konspekt.core.params import check_params, parse_params, space_of
 from konspekt.core.space import Space
@@ -64,7 +65,7 @@ class Estimator(BaseEstimator):
         config = {
             "system": entry.name,
             "konspekt": konspekt.__version__,
-            "params": {k: v for k, v in self.get_params(deep=False).items() if k not in ("run_dir", "verbose")},
+            "params": {k: _plain(v) for k, v in self.get_params(deep=False).items() if k not in ("run_dir", "verbose")},
             "learned": learned,
         }
         write_folder(
@@ -135,11 +136,20 @@ def load(folder: str | Path) -> Any:
     tensors = read_tensors(weights)
     try:
         estimator.restore(config["learned"], tensors)
-    except DataError as error:
+    except KonspektError as error:
         raise DataError(f"{folder}: {error}") from None
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError, MemoryError) as error:
         raise DataError(
             f"{where}: does not describe a {config['system']!r} that fits {weights.name} "
             f"({type(error).__name__}: {str(error)[:120]}); the folder is damaged"
         ) from None
     return estimator
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as JSON has it: numpy's numbers as Python's, names of a mapping as text."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value.item() if hasattr(value, "item") else value

@@ -7,6 +7,7 @@ link, and runs nothing that a file says.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -87,7 +88,8 @@ def write_file(path: Path, data: bytes) -> None:
         flush(aside)
         os.replace(aside, path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise refusal(error, path) from None
 
 

@@ -35,6 +35,9 @@ class Batches(Protocol):
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, from where `load_state` put it."""
 
+    def collate_as(self, how: Mapping[str, Collate]) -> None:
+        """Hand over ragged fields as an objective's `collate` says."""
+
     def state(self) -> dict[str, Any]:
         """Tensors and JSON that say where in the epoch this is."""
 
@@ -113,10 +116,8 @@ class Resident:
             return list(items.to(self.device).split(_sizes(len(items), self.batch_size)))
         ragged = self.fields[self.by_length]
         lengths = ragged.lengths.cpu() if isinstance(ragged, Ragged) else torch.zeros(0)
-        batches: list[Tensor] = []
-        for bucket in items.split(self.batch_size * _BUCKETS):
-            near = bucket[lengths[bucket].argsort(stable=True)]
-            batches += near.to(self.device).split(_sizes(len(near), self.batch_size))
+        near = [b[lengths[b].argsort(stable=True)] for b in items.split(self.batch_size * _BUCKETS)]
+        batches = list(torch.cat(near).to(self.device).split(_sizes(len(items), self.batch_size)))
         if self.shuffle:
             mixed = torch.randperm(len(batches), generator=generator(self.seed, epoch, 1)).tolist()
             batches = [batches[i] for i in mixed]
@@ -144,6 +145,10 @@ class Resident:
                 batch = self.transform(batch, epoch)
             self._position += 1
             yield batch
+
+    def collate_as(self, how: Mapping[str, Collate]) -> None:
+        """Hand over ragged fields as an objective's `collate` says."""
+        self.collate.update(how)
 
     def state(self) -> dict[str, Any]:
         """Epoch and position."""

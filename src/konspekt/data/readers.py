@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,6 +18,7 @@ from konspekt.data.fields import Field
 from konspekt.data.images import Images, ImageSchema, OnBad, read_images
 from konspekt.data.sets import DataSet
 from konspekt.data.tables import TableSchema, is_table, split_target
+from konspekt.data.targets import as_target
 
 __all__ = ["Encoded", "ImageReader", "Learned", "Opened", "Reader", "TableReader", "source_of"]
 
@@ -75,15 +78,25 @@ class Reader(Protocol):
         """The schema out of a model's config.json."""
 
 
-def source_of(X: Any, y: Any) -> dict[str, Any]:
+def source_of(X: Any, y: Any, validation: Any = None) -> dict[str, Any]:
     """Where the data came from, so that a run can say it and `konspekt resume` can find it again."""
-    target = y if isinstance(y, str) else list(y) if isinstance(y, tuple) else None
-    if isinstance(X, DataSet):
-        return {"source": X.name, "kind": "set", "target": None}
-    if isinstance(X, (str, Path)):
-        return {"source": str(X), "kind": "path", "target": target}
+    named = isinstance(X, (DataSet, str, Path))
+    held = (
+        validation
+        if isinstance(validation, (float, str))
+        else str(validation)
+        if isinstance(validation, Path)
+        else None
+    )
+    if validation is not None and held is None:
+        named = False  # there is something that only the caller has
     shape = "x".join(map(str, getattr(X, "shape", None) or ()))
-    return {"source": f"{type(X).__name__} {shape}".strip(), "kind": "memory", "target": target}
+    return {
+        "source": X.name if isinstance(X, DataSet) else str(X) if named else f"{type(X).__name__} {shape}".strip(),
+        "kind": "memory" if not named else "set" if isinstance(X, DataSet) else "path",
+        "target": y if isinstance(y, str) else list(y) if isinstance(y, tuple) else None,
+        "validation": held,
+    }
 
 
 class TableReader:
@@ -97,7 +110,7 @@ class TableReader:
             raise DataError(
                 f"{where}: requires y to be passed, but the target y is None; give y, or the name of its column"
             )
-        y = y if hasattr(y, "iloc") else np.asarray(y)
+        y = as_target(y, where)
         X = self._checked(estimator, X, reset=True)
         if len(X) != len(y):
             raise DataError(f"{where}: X has {len(X)} rows and y has {len(y)}; they must be as many")
@@ -129,6 +142,7 @@ class TableReader:
         if from_file:
             X = estimator.schema_.match(X, where)
         X = self._checked(estimator, X, reset=False)
+        y = None if y is None else as_target(y, where)
         if y is not None and len(X) != len(y):
             raise DataError(f"{where}: X has {len(X)} rows and y has {len(y)}; they must be as many")
         return Encoded(dict(estimator.schema_.encode(X, where)), y, list(range(len(X))))
@@ -143,7 +157,14 @@ class TableReader:
         from sklearn.utils.validation import validate_data
 
         where = type(estimator).__name__
+        if isinstance(X, Tensor):
+            X = _as_array(X, where)
+        kind = getattr(getattr(X, "dtype", None), "kind", None)
         try:
+            if np.ma.is_masked(X):
+                raise DataError("a masked array has missing values; pass pd.DataFrame(X.filled(np.nan)) instead")
+            if kind in ("m", "M"):
+                raise DataError("dates or times are not features yet; turn them into numbers")
             if is_table(X):
                 if not len(X):
                     raise DataError("Found array with 0 sample(s): the table has no rows")
@@ -151,20 +172,24 @@ class TableReader:
                     twice = sorted(set(X.columns[X.columns.duplicated()].astype(str)))
                     raise DataError(f"columns named twice: {', '.join(twice)}; rename them")
                 validate_data(estimator, X, skip_check_array=True, reset=reset)
-                if not reset and not estimator.schema_.named and X.shape[1] != len(estimator.schema_.columns):
-                    raise DataError(f"X has {X.shape[1]} features, expected {len(estimator.schema_.columns)}")
+                if not reset:
+                    estimator.schema_.check_columns(X)
                 return X
             array: NDArray[Any] = validate_data(
                 estimator, X, dtype=np.float64, reset=reset, ensure_min_samples=2 if reset else 1
             )
             return array
-        except ValueError as error:
-            text = str(error)
-            if "NaN" in text or "missing" in text:
-                text = text.split("\n")[0] + "\nMissing values are imputed in tables: pass a DataFrame or a csv file."
-            elif "could not convert string" in text:
-                text += "; strings belong in a DataFrame or a csv file, where they are categories"
-            raise DataError(f"{where}: {text}") from None
+        except (ValueError, OverflowError) as error:
+            raise DataError(f"{where}: {_advised(str(error))}") from None
+        except TypeError:
+            if kind == "O" or hasattr(X, "toarray") or isinstance(X, np.matrix) or is_table(X):
+                raise  # scikit-learn's contract wants its own
+            items = X.dtype if kind else type(X[0]).__name__ if isinstance(X, (list, tuple)) else None
+            what = f"a {type(X).__name__}" + (f" of {items}" if items else "")
+            raise DataError(
+                f"{where}: X must be an array (N, F) of numbers, a DataFrame or a csv file, got {what}"
+                + ("; pass pd.DataFrame(X)" if isinstance(X, (dict, list, tuple)) else "")
+            ) from None
 
 
 class ImageReader:
@@ -221,11 +246,37 @@ class ImageReader:
                     f"{where}: requires y to be passed, but the target y is None; only a folder brings labels"
                 )
             return None if images.labels is None else np.array(images.labels)
-        y = np.asarray(y)
+        if isinstance(y, str):
+            raise DataError(f"{where}: y={y!r}: images have no column of that name; give an array of labels")
+        y = np.asarray(as_target(y, where))
         offered = len(images) + len(images.bad)
         if len(y) != offered:
             raise DataError(f"{where}: X has {offered} images and y has {len(y)} labels; they must be as many")
         return y[images.kept]
+
+
+def _as_array(X: Tensor, where: str) -> NDArray[Any]:
+    X = X.detach()
+    try:
+        return (X.to("cpu", torch.float64) if X.is_floating_point() else X.cpu()).numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, or without data
+        raise DataError(f"{where}: X must be a dense tensor: {str(error).splitlines()[0]}") from None
+
+
+def _advised(text: str) -> str:
+    """scikit-learn's message without the data that it prints, and what to do."""
+    text = re.sub(r"\narray=.*?(?=\nReshape|$)|(?<=not supported)\n.*", "", text, flags=re.S).rstrip(". \n")
+    advice = {
+        "contains NaN": ". Missing values are imputed in tables: pass a DataFrame or a csv file.",
+        "could not convert string": "; strings belong in a DataFrame or a csv file, where they are categories",
+        "Complex data not supported": "; make it columns of real numbers",
+        "too large": "; mend or remove these rows",
+        "with dim ": ". Rows of a table are flat: reshape with X.reshape(len(X), -1).",
+        "inhomogeneous": ". The rows must be of one length.",
+    }
+    if "contains NaN" in text:
+        text = text.split("\n")[0].rstrip(".")  # scikit-learn goes on with estimators of its own
+    return text + "".join(more for part, more in advice.items() if part in text)
 
 
 def _is_path(X: Any) -> bool:

@@ -31,6 +31,7 @@ __all__ = ["TYPES", "Column", "TableSchema", "is_table", "read_csv", "split_targ
 TYPES = ("number", "category", "ignored")
 MAX_CATEGORIES = 1000  # rarer values share the code of unseen ones: an embedding row needs examples to learn from
 _SUFFIXES = (".csv", ".csv.gz")
+_NO_CELL = (list, dict, set, tuple, np.ndarray, Tensor)
 
 
 @dataclass
@@ -58,27 +59,42 @@ class Column:
 
 def is_table(X: Any) -> bool:
     """Whether X is a DataFrame or the path of a csv file."""
-    return hasattr(X, "columns") or (isinstance(X, (str, Path)) and str(X).lower().endswith(_SUFFIXES))
+    import pandas as pd
+
+    return isinstance(X, pd.DataFrame) or (isinstance(X, (str, Path)) and str(X).lower().endswith(_SUFFIXES))
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
-    """Read a csv file, also .csv.gz.
+    """Read a csv file, also .csv.gz: UTF-8, commas, the names of the columns in the first line.
 
-    Raises DataError where it cannot be read, is empty, or names a column twice.
+    Raises DataError where it cannot be read, is empty, names a column twice or has more values than names in a row.
     """
     import pandas as pd
 
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
+        raise DataError(f"{path}: {'this is a folder, not a file' if path.is_dir() else 'there is no such file'}")
     try:
         frame = pd.read_csv(path, low_memory=False)
     except pd.errors.EmptyDataError:
         raise DataError(f"{path}: the file is empty") from None
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not UTF-8 text ({error.reason}: byte {error.object[error.start]:#x}); save it as UTF-8, or give "
+            f"pd.read_csv({str(path)!r}, encoding='latin-1') or whatever its encoding is"
+        ) from None
+    except (pd.errors.ParserError, OSError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: not readable as csv ({' '.join(str(error).split())[:120]})") from None
+    separator = next((c for c in ";\t|" if c in str(frame.columns[0])), None) if len(frame.columns) == 1 else None
+    if separator is not None:
+        raise DataError(
+            f"{path}: the values seem to be separated by {separator!r}; commas are needed: save it with commas, or give "
+            f"pd.read_csv({str(path)!r}, sep={separator!r})"
+        )
     if not len(frame):
         raise DataError(f"{path}: there is a header but no row")
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the values in front for the names of the rows
+        raise DataError(f"{path}: the rows have more values than the first line has names; name every column")
     header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].dropna()
     twice = header[header.duplicated()].tolist()
     if twice:
@@ -89,15 +105,19 @@ def read_csv(path: str | Path) -> pd.DataFrame:
 def split_target(X: Any, y: Any) -> tuple[Any, Any]:
     """Read X if it is a csv file, and take the column that y names (or columns) out of it.
 
-    Raises DataError where there is no such column.
+    Raises DataError where there is no such column, or X has no columns with names.
     """
     source = X
     if isinstance(X, (str, Path)):
         if not is_table(X):
             raise DataError(f"{X!s}: not a table; tables are .csv or .csv.gz files, DataFrames and arrays")
         X = read_csv(X)
+    elif hasattr(X, "columns") and hasattr(X, "to_pandas"):  # polars, pyarrow
+        X = X.to_pandas()
     names = [y] if isinstance(y, str) else list(y) if isinstance(y, tuple) else None
-    if names is None or not all(isinstance(n, str) for n in names) or not hasattr(X, "columns"):
+    if isinstance(y, str) and not is_table(X):
+        raise DataError(f"y={y!r} names a column, but X has no columns with names: give y as an array")
+    if names is None or not all(isinstance(n, str) for n in names) or not is_table(X):
         return X, y
     for name in names:
         if name not in X.columns:
@@ -124,7 +144,7 @@ class TableSchema:
 
         Raises DataError where a column holds what it should not, ConfigError where `types` names no column or type.
         """
-        types = dict(types or {})
+        types = {str(name): kind for name, kind in (types or {}).items()}
         named = hasattr(X, "columns")
         names = [str(c) for c in X.columns] if named else [f"x{i}" for i in range(np.asarray(X).shape[1])]
         for name, kind in types.items():
@@ -138,7 +158,8 @@ class TableSchema:
             series = X.iloc[:, place]
             columns.append(_learn_column(name, series, types.get(name) or _find_type(series, where), where))
         if all(c.type == "ignored" for c in columns):
-            raise DataError(f"{where}: no column is left to learn from: all are ignored")
+            why = f"{_some(names)} hold no value or are ignored" if names else "the table has none beside the target"
+            raise DataError(f"{where}: no column is left to learn from: {why}")
         return cls(columns, named)
 
     @property
@@ -168,8 +189,11 @@ class TableSchema:
 
     @property
     def notes(self) -> list[str]:
-        """What a user should be told: constant columns, missing values, rare categories."""
+        """What a user should be told: the types found, constant columns, missing values, rare categories."""
         notes = []
+        if self.named:
+            found = [(t, [c.name for c in self.columns if c.type == t]) for t in ("number", "category")]
+            notes.append("types found: " + "; ".join(f"{t}: {_some(names)}" for t, names in found if names))
         constant = [c.name for c in self.numbers if c.note == "constant"]
         if constant:
             notes.append(f"{len(constant)} constant column(s) left out of scaling: {_some(constant)}")
@@ -187,8 +211,12 @@ class TableSchema:
     def match(self, X: pd.DataFrame, where: str) -> pd.DataFrame:
         """The columns of a file in the order of the training; columns that the training had not are left out.
 
+        Where the training had no names, the columns count by their places.
+
         Raises DataError where columns are missing.
         """
+        if not self.named:
+            return X.set_axis(range(X.shape[1]), axis=1)
         gone = [c.name for c in self.columns if c.name not in X.columns]
         if gone:
             raise DataError(
@@ -196,6 +224,18 @@ class TableSchema:
                 f"the file has: {_some([str(c) for c in X.columns])}"
             )
         return X[[c.name for c in self.columns]]
+
+    def check_columns(self, X: pd.DataFrame) -> None:
+        """Raise DataError where a DataFrame has not the columns of the training, in their order.
+
+        scikit-learn compares names too, but only where all are strings.
+        """
+        if X.shape[1] != len(self.columns):
+            raise DataError(f"X has {X.shape[1]} features, expected {len(self.columns)}")
+        names = [str(c) for c in X.columns]
+        differ = [f"{was.name!r}, now {now!r}" for was, now in zip(self.columns, names, strict=True) if was.name != now]
+        if self.named and differ:
+            raise DataError(f"the columns are not those of the training in their order: was {'; '.join(differ[:5])}")
 
     def encode(self, X: Any, where: str) -> dict[str, Tensor]:
         """Encode a DataFrame, or an array (N, columns): x (N, F) float32 and, if there are categories, codes (N, K) int64.
@@ -211,7 +251,8 @@ class TableSchema:
             if column.type == "number":
                 values = _numbers(series, column.name, where)
                 gone = np.isnan(values)
-                x[:, place] = np.where(gone, 0.0, (values - column.mean) / column.scale)
+                with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is reported below
+                    x[:, place] = np.where(gone, 0.0, (values - column.mean) / column.scale)
                 if column.indicator:
                     x[:, len(self.numbers) + indicator] = gone
                     indicator += 1
@@ -235,10 +276,14 @@ class TableSchema:
 
     def facts(self, X: Any) -> list[dict[str, Any]]:
         """One row a column for the run folder: type, missing values, spread or most frequent values."""
+        import pandas as pd
+
         X = _frame(X)
         rows = []
         for position, column in enumerate(self.columns):
             series = X.iloc[:, position]
+            if column.type != "number":
+                series = pd.Series(_texts(series), dtype=object)
             row: dict[str, Any] = {
                 "name": column.name,
                 "type": column.type,
@@ -268,7 +313,9 @@ class TableSchema:
         """The inverse of `to_json`."""
         columns = [Column(**c) for c in value["columns"]]
         for c in columns:
-            if c.type not in TYPES or not np.isfinite([c.mean, c.scale]).all() or c.scale <= 0:
+            sound = c.type in TYPES and isinstance(c.missing, int) and isinstance(c.name, str)
+            sound = sound and all(isinstance(v, str) for v in c.categories)
+            if not sound or not np.isfinite([c.mean, c.scale]).all() or c.scale <= 0:
                 raise DataError(f"column {c.name!r} of the schema is damaged")
         return cls(columns, bool(value["named"]))
 
@@ -289,16 +336,21 @@ def _find_type(series: pd.Series[Any], where: str) -> str:
 
     kinds = pd.api.types
     if kinds.is_bool_dtype(series) or kinds.is_numeric_dtype(series):
-        if kinds.is_complex_dtype(series):
-            raise DataError(f"{where}: column {series.name!r}: Complex data not supported")
         return "number"
-    if kinds.is_datetime64_any_dtype(series) or kinds.is_timedelta64_dtype(series):
+    dates = kinds.is_datetime64_any_dtype(series) or isinstance(series.dtype, pd.PeriodDtype)
+    if dates or kinds.is_timedelta64_dtype(series):
         raise DataError(
             f"{where}: column {series.name!r} holds dates or times, which are not features yet; turn it into numbers "
             f"or leave it out: types={{{str(series.name)!r}: 'ignored'}}"
         )
     if series.isna().all():
         return "ignored"
+    held = next((f"row {i} holds a {type(v).__name__}" for i, v in enumerate(series) if isinstance(v, _NO_CELL)), None)
+    if held is not None:
+        raise DataError(
+            f"{where}: column {series.name!r}: {held} (counted from 0), but a cell must be a number or a text; make "
+            f"columns of it, or leave it out: types={{{str(series.name)!r}: 'ignored'}}"
+        )
     return "category"
 
 
@@ -331,12 +383,15 @@ def _learn_column(name: str, series: pd.Series[Any], kind: str, where: str) -> C
 def _numbers(series: pd.Series[Any], name: str, where: str) -> NDArray[np.float64]:
     import pandas as pd
 
+    if series.dtype.kind == "c":
+        raise DataError(f"{where}: column {name!r}: Complex data not supported; make it two columns of real numbers")
     try:
         if series.dtype.kind in "biuf" and isinstance(series.dtype, np.dtype):
             values = series.to_numpy(dtype=np.float64)
         else:
             values = pd.to_numeric(series).to_numpy(dtype=np.float64, na_value=np.nan)
-    except (ValueError, TypeError):
+            values = np.where(series.isna(), np.nan, values)  # a missing date has become a number
+    except (ValueError, TypeError, OverflowError):
         wrong = [i for i, v in enumerate(series.tolist()) if not _is_number(v)]
         rows = ", ".join(f"{i} ({series.iloc[i]!r})" for i in wrong[:10]) + (", ..." if len(wrong) > 10 else "")
         raise DataError(
@@ -352,7 +407,7 @@ def _numbers(series: pd.Series[Any], name: str, where: str) -> NDArray[np.float6
 def _is_number(value: Any) -> bool:
     try:
         float(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return value is None or type(value).__name__ == "NAType"
     return True
 

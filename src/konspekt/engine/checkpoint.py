@@ -29,10 +29,12 @@ def split(tree: Any, tensors: dict[str, Tensor], name: str = "") -> Any:
     Raises TypeError, for whoever writes an objective, on a value that is neither.
     """
     if isinstance(tree, Tensor):
+        while name in tensors:  # of {"a.b": x, "a": {"b": y}}
+            name += "+"
         tensors[name] = tree
         return {"$tensor": name}
     if isinstance(tree, Mapping):
-        if all(isinstance(k, str) for k in tree):
+        if all(isinstance(k, str) and not k.startswith("$") for k in tree):
             return {k: split(v, tensors, f"{name}.{k}") for k, v in tree.items()}
         return {"$items": [[split(k, tensors), split(v, tensors, f"{name}.{k}")] for k, v in tree.items()]}
     if isinstance(tree, (list, tuple)):
@@ -91,21 +93,26 @@ def read(folder: Path) -> dict[str, Any]:
 def newest(parent: Path, stage: str) -> tuple[dict[str, Any], bool, list[str]] | None:
     """The newest checkpoint of a stage that is whole: its state, whether the stage is finished, and what was damaged.
 
-    None where there is none at all. Raises DataError where all there are are damaged.
+    Damaged ones that it takes the place of are removed, or they would count as the newest to `prune`. None where there
+    is none at all. Raises DataError where all there are are damaged, and leaves them.
     """
     found = []
     for path in parent.iterdir() if parent.is_dir() else ():
         match = _NAME.fullmatch(path.name)
         if match and match["stage"] == stage:
             found.append((match["step"] == FINISHED, match["step"], path))
-    damaged: list[str] = []
+    damaged: dict[Path, str] = {}
     for finished, _, path in sorted(found, reverse=True):
         try:
-            return read(path), finished, damaged
+            state = read(path)
         except DataError as error:
-            damaged.append(str(error))
+            damaged[path] = str(error)
+            continue
+        for bad in damaged:
+            folders.remove(bad)
+        return state, finished, list(damaged.values())
     if damaged:
-        raise DataError("no checkpoint of this run can be read: " + "; ".join(damaged))
+        raise DataError("no checkpoint of this run can be read: " + "; ".join(damaged.values()))
     return None
 
 

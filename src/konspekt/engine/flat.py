@@ -47,7 +47,7 @@ class FlatParameters:
         self.gradient = torch.zeros_like(self.weights)
         self.parameters: list[nn.Parameter] = []
         self.groups: list[dict[str, Any]] = []
-        self.decayed: list[tuple[Tensor, Tensor, dict[str, Any]]] = []  # weights, gradient, the optimiser's group
+        self.decayed: list[tuple[Tensor, Tensor, int]] = []  # weights, gradient, which of the groups
         place = 0
         scales = dict.fromkeys(scale for scale, _ in parts)
         for members in [[k for k in parts if k[0] == s] for s in scales] if merge else [[k] for k in parts]:
@@ -57,7 +57,7 @@ class FlatParameters:
                 begin = place
                 place = self._lay(parts[key], place)
                 if key[1]:
-                    self.decayed.append((self.weights[begin:place], self.gradient[begin:place], made))
+                    self.decayed.append((self.weights[begin:place], self.gradient[begin:place], len(self.groups)))
             made["params"] = [nn.Parameter(self.weights[start:place])]
             made["params"][0].grad = self.gradient[start:place]
             self.groups.append(made)

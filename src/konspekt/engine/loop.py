@@ -78,6 +78,9 @@ def minimise(
 
     Raises DivergedError where a loss or gradient is not finite, InterruptedFit on Ctrl-C.
     """
+    for source in (batches, validation):
+        if source is not None:
+            source.collate_as(objective.collate)
     loop = _Loop(objective, batches, training, run, validation, stage, callbacks)
     try:
         if not loop.restore():
@@ -133,13 +136,14 @@ class Closure:
         if self.l1 or self.l2:
             loss = loss.detach() + self._penalise()
         if self.clip_value is not None:
-            flat.gradient.clamp_(-self.clip_value, self.clip_value)
+            # Cutting would hide what is infinite from the check; NaN stays NaN.
+            flat.gradient.masked_fill_(flat.gradient.isinf(), math.nan).clamp_(-self.clip_value, self.clip_value)
         self._check(loss)
         if not self.evaluations:
             self.out = out
             if self.shrink:
                 for weights, _, group in flat.decayed:
-                    weights.mul_(1 - group["lr"] * self.shrink)
+                    weights.mul_(1 - self.optimizer.param_groups[group]["lr"] * self.shrink)
         self.evaluations += 1
         return loss
 
@@ -232,13 +236,11 @@ class _Loop:
         self.best_weights: dict[str, Tensor] | None = None
         self.waited = 0
         self.seconds = 0.0
-        self.finished_stages: list[str] = []
         self._clear()
 
     def _clear(self) -> None:
         """Begin the sums of an epoch."""
         self.sums: dict[str, Any] = {}
-        self.terms = 0.0
 
     # -- training ---------------------------------------------------------------------------------------------------
 
@@ -261,9 +263,15 @@ class _Loop:
                 progress.close()
         self.seconds = time.perf_counter() - self.began
         self.run.record(
-            "stage", stage=self.stage, state="finished", step=self.step, best_epoch=self.best_epoch, stopped=stopped,
+            "stage",
+            stage=self.stage,
+            state="finished",
+            step=self.step,
+            best_epoch=self.best_epoch,
+            stopped=stopped,
+            weights="last" if self.best_weights is None else "best",
             seconds=self.seconds,
-        )  # fmt: skip
+        )
         if self.run.checkpoints:
             checkpoint.write(self.run.checkpoints, self.stage, None, self._state() | {"stopped": stopped})
             checkpoint.prune(self.run.checkpoints, self.stage, training.keep, finished=True)
@@ -413,7 +421,7 @@ class _Loop:
             with torch.no_grad():
                 values = self.objective.evaluate(self.validation)
             record |= {f"val_{name}": value for name, value in values.items()}
-            record["val_seconds"] = time.perf_counter() - start
+            record["seconds_validation"] = time.perf_counter() - start
         return record
 
     def _watch(self, record: dict[str, Any]) -> bool:
@@ -422,7 +430,7 @@ class _Loop:
             return False
         key = f"val_{self.training.monitor}"
         if key not in record:
-            known = ", ".join(k.removeprefix("val_") for k in record if k.startswith("val_") and k != "val_seconds")
+            known = ", ".join(k.removeprefix("val_") for k in record if k.startswith("val_"))
             raise ConfigError(f"monitor={self.training.monitor!r} is not measured here; known: {known}")
         value = float(record[key])
         better = math.isfinite(value) and (
@@ -495,7 +503,6 @@ class _Loop:
         self.objective.load_state(state["objective"])
         for name, player in self.players.items():
             player.optimizer.load_state_dict(state["optimizers"][name])
-        self.batches.load_state(state["batches"])
         self.schedule.load_state(state["schedule"])
         checkpoint.set_random_state(state["random"], self.device)
         self.epoch, self.step, self.within, self.sums = (state[k] for k in ("epoch", "step", "within", "sums"))
@@ -507,6 +514,7 @@ class _Loop:
         if finished and not (more and run.last_stage() in (None, self.stage)):
             self._settle()
             return True
+        self.batches.load_state(state["batches"])  # not of a finished stage: the next begins its epochs anew
         run.rewind(self.stage, self.step, self.epoch)
         return False
 

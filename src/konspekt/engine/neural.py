@@ -65,6 +65,7 @@ class NeuralEstimator(Training, Estimator):
     """
 
     reader: ClassVar[Reader]  # how X is read; a subclass sets it
+    by_length: ClassVar[str | None] = None  # the ragged field by whose lengths training batches are made up
     precise: ClassVar[bool] = False  # predict in 64 bits, so that an item's prediction depends on no other item
     target_type: ClassVar[Any] = None  # what its targets are; NeuralClassifier and NeuralRegressor set it
 
@@ -120,7 +121,7 @@ class NeuralEstimator(Training, Estimator):
         past = record.open_past(self, resume)
         self.seed_ = past["seed"] if past else secrets.randbits(31) if self.random_state is None else self.random_state
         with caller_untouched(), contextlib.closing(Run(resume or self.run_dir, resume=resume is not None)) as run:
-            source = source_of(X, y)
+            source = source_of(X, y, validation)
             X, y = self._unpacked(X, y)
             learned, skipped, splits = self._read(X, y, validation, device)
             record.begin(self, run, past, source, learned, skipped, splits, device)
@@ -171,6 +172,7 @@ class NeuralEstimator(Training, Estimator):
             shuffle=batch_size is not None,
             seed=seed,
             transform=self.make_transform(),
+            by_length=self.by_length,
             device=device,
         )
         in_order = Resident(fields, items=train, batch_size=measured, device=device)
@@ -228,7 +230,7 @@ class NeuralEstimator(Training, Estimator):
 
     def _batches(self, encoded: Encoded) -> Resident:
         device = next(self.objective_.parameters()).device
-        return Resident(encoded.fields, batch_size=_PREDICT_BATCH, device=device)
+        return Resident(encoded.fields, batch_size=_PREDICT_BATCH, collate=self.objective_.collate, device=device)
 
     @torch.no_grad()
     def _forward(self, batches: Batches) -> dict[str, Tensor]:

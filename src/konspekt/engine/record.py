@@ -104,6 +104,8 @@ def begin(
 
     for note in learned.notes:
         run.log(note)
+        if estimator.verbose:
+            print(note, flush=True)  # noqa: T201, what `verbose` is for
     if run.path is None:
         return
     digest = hashlib.sha256()
@@ -125,7 +127,7 @@ def begin(
         "seed": int(estimator.seed_),
         "data": source,
         "fingerprint": mark,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "versions": {
             "konspekt": konspekt.__version__,
             "python": platform.python_version(),
@@ -157,6 +159,13 @@ def begin(
     run.log(
         f"{config['system']} on {source['source']}: {facts['train']} items to train on{held}; data resident on {device}"
     )
+
+
+def _command() -> str | None:
+    """The konspekt command that this process is, if it is one."""
+    program = Path(sys.argv[0])
+    ours = program.name == "konspekt" or (program.name == "__main__.py" and program.parent.name == "konspekt")
+    return shlex.join(["konspekt", *sys.argv[1:]]) if ours else None
 
 
 def _target_facts(targets: Any, splits: Splits) -> dict[str, Any]:

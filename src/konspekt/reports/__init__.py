@@ -1,11 +1,15 @@
 """The page that a run leaves behind: `konspekt.report(run)` reads a run folder and writes `report.html` into it.
 
-reading.py    the folder, as far as it is there and can be trusted
-sections.py   what each part of the page says, as plain values
-figures.py    pictures: matplotlib to SVG that follows the page's theme
-drawers.py    one drawer for each kind of thing that `Run.keep` keeps
-page.py       the page
-report.html, parts.html, style.html   its form
+reading.py      the folder, as far as it is there and can be trusted
+timeline.py     its records on one axis
+page.py         the headline, and the page
+sections.py     what each part of the page says
+predictions.py  the parts about single predictions
+drawers.py      one drawer for each kind of thing that `Run.keep` keeps
+figures.py      the pictures
+canvas.py       matplotlib to SVG that follows the page's theme
+words.py        numbers, times and names as the page writes them
+templates.py    tables, bars, grids; parts.html, report.html and style.html are their form
 """
 
 from konspekt.reports.page import report

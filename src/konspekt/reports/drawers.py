@@ -15,11 +15,12 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from konspekt.reports.figures import Line, lines, points, raster, spans_decades
+from konspekt.reports.canvas import spans_decades
+from konspekt.reports.figures import Line, lines, points, raster
 from konspekt.reports.templates import Cell, Grid, Table, Tile, part
 from konspekt.reports.words import clean, number, plural, real, short, title
 
-__all__ = ["DRAWERS", "draw"]
+__all__ = ["DRAWERS", "beside_row", "draw", "table_of"]
 
 MAX_GRID = 30  # rows or columns of a matrix that is written out
 MAX_RASTER = 600  # rows or columns of a matrix that is shaded
@@ -116,6 +117,11 @@ def table_of(caption: str, rows: list[dict[str, Any]]) -> Table:
     keys = keys[:MAX_COLUMNS]
     cells = [[_cell(row.get(key)) for key in keys] for row in rows[:MAX_ROWS]]
     return Table(caption, [short(k, 40) for k in keys], cells, f"And {' and '.join(cut)}." if cut else "")
+
+
+def beside_row(first: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """What is said of an item, then its columns; a column of the same name does not hide it."""
+    return first | {f"{k} (column)" if k in first else k: v for k, v in row.items()}
 
 
 def _cell(value: Any) -> Any:

@@ -1,65 +1,36 @@
-"""Pictures as SVG that belongs to the page: its fonts, its colours, light and dark.
-
-Matplotlib draws with marker colours; afterwards they are replaced by the page's CSS variables, fonts are left to the
-page, and ids get the figure's name in front, so that two figures on one page never share one. A figure is about as
-wide as a phone, so that its text keeps its size everywhere; wide screens show several side by side.
-"""
+"""The pictures of the page: curves, scatters, histograms, shaded tables, reliability."""
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from xml.etree import ElementTree
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from konspekt.reports.words import clean, number, short, tick
+from konspekt.reports.canvas import (
+    INK,
+    MUTED,
+    SERIES,
+    WIDTH,
+    end_labels,
+    finite,
+    name_axes,
+    scale,
+    spans_decades,
+    svg,
+    thin,
+    write,
+)
+from konspekt.reports.words import number, short
 
-__all__ = ["Line", "Picture", "histogram", "lines", "points", "raster", "reliability", "spans_decades"]
+__all__ = ["Line", "Picture", "histogram", "lines", "points", "raster", "reliability"]
 
-INK, MUTED, RULE = "#000001", "#000002", "#000003"
-SERIES = tuple(f"#0000a{i}" for i in range(6))
-_PAINT = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
-_PAINT |= {colour: f"var(--s{i})" for i, colour in enumerate(SERIES)}
 _DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)))
 SHADE = (46, 134, 193)  # a blue between the light page and the dark one; how much of it shows is the value
-
-WIDTH, HEIGHT = 340, 208  # CSS pixels
-MAX_POINTS = 1000  # of a line
 MAX_DOTS = 600  # of a scatter
-_STYLE = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 11.0,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": MUTED,
-    "axes.linewidth": 1.0,
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.unicode_minus": True,
-    "axes.formatter.useoffset": False,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "xtick.major.size": 4.0,
-    "ytick.major.size": 0.0,
-    "grid.color": RULE,
-    "grid.linewidth": 1.0,
-    "text.color": INK,
-    "lines.linewidth": 2.0,
-    "path.simplify": True,
-    "text.usetex": False,
-}
 
 
 @dataclass(frozen=True)
@@ -80,151 +51,6 @@ class Line:
     x: np.ndarray
     y: np.ndarray
     role: str = "main"
-
-
-# --- the page's SVG -------------------------------------------------------------------------------------------------
-
-
-def svg(
-    name: str,
-    label: str,
-    draw: Callable[[Axes], None],
-    *,
-    size: tuple[float, float] = (WIDTH, HEIGHT),
-    margins: tuple[float, float, float, float] = (44, 12, 18, 34),
-) -> Markup:
-    """Draw on one pair of axes.
-
-    name: stands before the picture's ids. label: what it says to those who do not see it.
-    margins: left, right, top, bottom, in CSS pixels, as is the size.
-    """
-    (width, height), (left, right, top, bottom) = size, margins
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # the reader's fonts may have what ours lack
-        figure = Figure(figsize=(width / 72, height / 72), dpi=72)
-        box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
-        draw(figure.add_axes(box))
-        target = io.BytesIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(target, format="svg", transparent=True, metadata=nothing)
-    prefix = re.sub(r"[^A-Za-z0-9-]", lambda m: f"_{ord(m[0]):x}_", name)  # two names never become one
-    return _adopt(target.getvalue(), prefix, label, size)
-
-
-def _adopt(source: bytes, name: str, label: str, size: tuple[float, float]) -> Markup:
-    root = ElementTree.fromstring(source)  # noqa: S314: matplotlib wrote it a moment ago
-    linked = {link[1:] for e in root.iter() for k, link in e.attrib.items() if k.endswith("href") and link[:1] == "#"}
-    linked |= {clip[5:-1] for e in root.iter() if (clip := e.get("clip-path", "")).startswith("url(#")}
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-        element.attrib = dict(_attributes(element, name, linked))
-        for child in [c for c in element if c.tag.endswith(("metadata", "style"))]:
-            element.remove(child)
-        if element.tag != "text":
-            element.text = None
-        element.tail = None
-    for group in root.iter("g"):
-        styles = {e.get("style") for e in group}
-        if len(styles) == 1 and None not in styles and all(e.tag == "use" for e in group):
-            group.set("style", styles.pop() or "")
-            for use in group:
-                del use.attrib["style"]
-    width, height = size
-    root.attrib = {
-        "viewBox": f"0 0 {width:g} {height:g}",
-        "role": "img",
-        "aria-label": clean(label),
-        "style": f"--width:{width:g}px",
-    }
-    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704: every text in it was escaped just now
-
-
-def _attributes(element: ElementTree.Element, name: str, linked: set[str]) -> list[tuple[str, str]]:
-    kept = []
-    for key, value in element.attrib.items():
-        key = key.rpartition("}")[2]
-        if key == "id":
-            if value not in linked:
-                continue
-            value = f"{name}-{value}"
-        elif key == "href" and value.startswith("#"):
-            value = f"#{name}-{value[1:]}"
-        elif key == "clip-path":
-            value = f"url(#{name}-{value[5:-1]})"
-        elif key == "style":
-            value = re.sub(r"#0000[0-9a-f]{2}", lambda m: _PAINT.get(m[0], m[0]), value)
-            value = re.sub(r"font-family: [^;]*;?\s*", "", value)
-        elif key in ("d", "x", "y"):
-            value = re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split()))
-        elif key == "transform" and value.startswith("rotate(-0 "):
-            continue
-        kept.append((key, value))
-    return kept
-
-
-# --- what the drawings share ----------------------------------------------------------------------------------------
-
-
-def thin(x: np.ndarray, y: np.ndarray, limit: int = MAX_POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """At most `limit` points of a line; of each stretch the lowest and the highest stay, so that no peak is lost."""
-    if len(x) <= limit:
-        return x, y
-    chosen: list[int] = [0, len(x) - 1]
-    for stretch in np.array_split(np.arange(1, len(x) - 1), (limit - 2) // 2):
-        values = y[stretch]
-        if np.isfinite(values).any():
-            chosen += [int(stretch[np.nanargmin(values)]), int(stretch[np.nanargmax(values)])]
-        else:
-            chosen.append(int(stretch[0]))
-    order = np.unique(chosen)
-    return x[order], y[order]
-
-
-def finite(values: np.ndarray) -> np.ndarray:
-    """The values that can be drawn: finite, and not so large that an axis would overflow."""
-    return values[np.isfinite(values) & (np.abs(values) < 1e150)]
-
-
-def spans_decades(values: np.ndarray, ratio: float = 30.0) -> bool:
-    """Whether a log scale shows the values better."""
-    return len(values) > 0 and float(values.min()) > 0 and float(values.max()) / float(values.min()) > ratio
-
-
-def _axis(axes: Axes, which: str, *, log: bool = False, whole: bool = False, bins: int = 5) -> None:
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    if log:
-        axes.set_xscale("log") if which == "x" else axes.set_yscale("log")
-        low, high = axis.get_view_interval()
-        few = high / max(low, 1e-300) < 1e3
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=bins + 1))
-        axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
-    else:
-        axis.set_major_locator(MaxNLocator(nbins=bins, integer=whole, min_n_ticks=2))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
-
-
-def _end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float = 13.0) -> None:
-    """Write each line's name where the line ends (y in data, text, colour), pushed apart where they would touch."""
-    figure = axes.figure
-    height = float(figure.bbox.height)
-    box = axes.get_window_extent()
-    placed = sorted((float(axes.transData.transform((1.0, y))[1]), text, colour) for y, text, colour in ends)
-    heights = [min(max(y, box.y0), box.y1) for y, _, _ in placed]
-    for i in range(1, len(heights)):
-        heights[i] = max(heights[i], heights[i - 1] + gap)
-    over = max(0.0, heights[-1] - float(box.y1)) if heights else 0.0
-    for i in reversed(range(len(heights))):
-        limit = heights[i + 1] - gap if i + 1 < len(heights) else heights[i] - over
-        heights[i] = min(heights[i], limit)
-    for (_, text, colour), y in zip(placed, heights, strict=True):
-        axes.annotate(
-            text, (1, y / height), xycoords=("axes fraction", "figure fraction"), xytext=(6, 0),
-            textcoords="offset points", va="center", color=colour, annotation_clip=False,
-        )  # fmt: skip
-
-
-# --- the drawings ---------------------------------------------------------------------------------------------------
 
 
 def lines(
@@ -259,20 +85,19 @@ def lines(
             few = len(finite(s.y)) <= 12 and s.role != "faint"
             axes.plot(
                 *_broken(s.x, s.y, [start for start, _ in stages[1:]]), color=colour, lw=width, alpha=alpha, ls=dash, marker="o" if few else "",
-                ms=3.5, solid_capstyle="round", zorder=3 if s.role == "main" else 2,
+                ms=3.5, solid_capstyle="round", clip_on=False, zorder=3 if s.role == "main" else 2,
             )  # fmt: skip
             if s in named and words:
                 ends.append((float(finite(s.y)[-1]), words[named.index(s)], colour))
         low = min((float(s.x.min()) for s in shown), default=0.0)
         high = max((float(s.x.max()) for s in shown), default=1.0)
-        axes.set_xlim(low - 0.01 * (high - low) - (0.5 if high == low else 0), high + (0.5 if high == low else 0))
-        _axis(axes, "y", log=bool(log))
-        _axis(axes, "x", log=logx, whole=True)
-        axes.grid(axis="y")
-        axes.set_axisbelow(True)
-        axes.set_xlabel(xlabel, loc="right", labelpad=1)
+        margin = 0.0 if logx else 0.5 if high == low else 0.01 * (high - low)
+        axes.set_xlim(low - margin, high + (margin if high == low else 0.0))
+        scale(axes, "y", log=bool(log))
+        scale(axes, "x", log=logx, whole=True)
+        name_axes(axes, xlabel)
         axes.autoscale_view(scalex=False)
-        _end_labels(axes, ends)
+        end_labels(axes, ends)
         _mark_best(axes, (mains or shown)[:1], best)
         _mark_stages(axes, stages, low, high)
 
@@ -305,14 +130,11 @@ def _mark_best(axes: Axes, line: Sequence[Line], best: float | None) -> None:
     axes.axvline(best, color=MUTED, lw=1, ls=(0, (2, 2)), zorder=1)
     at = line[0].y[np.isclose(line[0].x, best)]
     if len(finite(at)):
-        axes.plot([best], finite(at)[:1], "o", ms=7, mfc="none", mec=INK, mew=1.5, zorder=4)
+        axes.plot([best], finite(at)[:1], "o", ms=7, mfc="none", mec=INK, mew=1.5, clip_on=False, zorder=4)
     low, high = axes.get_xlim()
     where = (best - low) / (high - low)
     side = "left" if where < 0.2 else "right" if where > 0.8 else "center"
-    axes.annotate(
-        f"best: {number(best)}", (best, 1), xycoords=("data", "axes fraction"), xytext=(0, 4),
-        textcoords="offset points", ha=side, color=INK, annotation_clip=False,
-    )  # fmt: skip
+    write(axes, f"best: {number(best)}", (best, 1), (0, 4), coords=("data", "axes fraction"), color=INK, ha=side)
 
 
 def _mark_stages(axes: Axes, stages: Sequence[tuple[float, str]], low: float, high: float) -> None:
@@ -322,10 +144,7 @@ def _mark_stages(axes: Axes, stages: Sequence[tuple[float, str]], low: float, hi
             axes.axvline(start, color=MUTED, lw=1, zorder=1)
         letters = int(room * (end - max(start, low)))
         if letters >= 3:
-            axes.annotate(
-                short(name, letters), (max(start, low), 1), xycoords=("data", "axes fraction"), xytext=(0, 18),
-                textcoords="offset points", color=MUTED, annotation_clip=False,
-            )  # fmt: skip
+            write(axes, short(name, letters), (max(start, low), 1), (0, 18), coords=("data", "axes fraction"))
 
 
 def points(
@@ -351,21 +170,15 @@ def points(
         caption = f"{caption} {number(len(x))} of {number(total)} points are drawn.".strip()
 
     def draw(axes: Axes) -> None:
-        axes.plot(x, y, "o", ms=4, mec="none", color=SERIES[0], alpha=0.5, zorder=3)
+        axes.plot(x, y, "o", ms=4, mec="none", color=SERIES[0], alpha=0.65, zorder=3)
         if rule == "zero":
             axes.axhline(0, color=INK, lw=1, zorder=4)
         if rule == "diagonal" and len(x):
             ends = (max(x.min(), y.min()), min(x.max(), y.max()))
             axes.plot(ends, ends, color=INK, lw=1, zorder=4)
-        _axis(axes, "x")
-        _axis(axes, "y")
-        axes.grid(axis="y")
-        axes.set_axisbelow(True)
-        axes.set_xlabel(short(xlabel, 40), loc="right", labelpad=1)
-        axes.annotate(
-            short(ylabel, 50), (0, 1), xycoords="axes fraction", xytext=(-40, 6), textcoords="offset points",
-            color=MUTED, annotation_clip=False,
-        )  # fmt: skip
+        scale(axes, "x")
+        scale(axes, "y")
+        name_axes(axes, xlabel, ylabel)
 
     label = f"{title}: {number(total)} points, {xlabel} across, {ylabel} upwards. {caption}"
     return Picture(title, svg(name, label, draw, margins=(44, 12, 24, 34)), caption)
@@ -380,15 +193,9 @@ def histogram(name: str, title: str, values: np.ndarray, *, xlabel: str, caption
             bins = min(40, max(8, round(2 * len(values) ** (1 / 3))))
             axes.hist(values, bins=bins, color=SERIES[0], rwidth=0.9, zorder=2)
             axes.axvline(0, color=INK, lw=1, zorder=3)
-        _axis(axes, "x")
-        _axis(axes, "y", whole=True)
-        axes.grid(axis="y")
-        axes.set_axisbelow(True)
-        axes.set_xlabel(short(xlabel, 40), loc="right", labelpad=1)
-        axes.annotate(
-            "items", (0, 1), xycoords="axes fraction", xytext=(-40, 6), textcoords="offset points", color=MUTED,
-            annotation_clip=False,
-        )  # fmt: skip
+        scale(axes, "x")
+        scale(axes, "y", whole=True)
+        name_axes(axes, xlabel, "items")
 
     label = f"{title}: histogram of {number(len(values))} values. {caption}"
     return Picture(title, svg(name, label, draw, margins=(44, 12, 24, 34)), caption)
@@ -412,13 +219,7 @@ def reliability(name: str, title: str, confidence: np.ndarray, right: np.ndarray
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-        axes.grid(axis="y")
-        axes.set_axisbelow(True)
-        axes.set_xlabel("probability given", loc="right", labelpad=1)
-        axes.annotate(
-            "share that was right", (0, 1), xycoords="axes fraction", xytext=(-40, 6), textcoords="offset points",
-            color=MUTED, annotation_clip=False,
-        )  # fmt: skip
+        name_axes(axes, "probability given", "share that was right")
 
     caption = (
         f"Expected calibration error {number(100 * error, 3)} points: the mean distance from the dashed line, in ten "
@@ -450,8 +251,8 @@ def raster(
     line = 15 if len(rows) else max(2.0, min(15.0, 400 / max(1, len(values))))
     names = [short(r, 34) for r in rows]
     left = 12 + 6.4 * max(map(len, names), default=0)
-    width = max(WIDTH, left + max(240.0, min(620.0, 15.0 * values.shape[1])) + 14)
-    height = 12 + line * len(values) + 34
+    width = max(WIDTH, left + min(620.0, max(248.0, 3.0 * values.shape[1])) + 14)
+    height = 6 + line * len(values) + 22
 
     def draw(axes: Axes) -> None:
         axes.imshow(pixels, aspect="auto", interpolation="none")
@@ -460,14 +261,11 @@ def raster(
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.spines["bottom"].set_visible(False)
         for x, side, text in ((0.0, "left", columns[0]), (1.0, "right", columns[1]), (0.5, "center", xlabel)):
-            axes.annotate(
-                short(text, 24), (x, 0), xycoords="axes fraction", xytext=(0, -14), textcoords="offset points",
-                ha=side, color=MUTED, annotation_clip=False,
-            )  # fmt: skip
+            write(axes, short(text, 24), (x, 0), (0, -14), ha=side)
 
     ends = (10**low, 10**high) if log else (low, high)
     scale_text = f"Faint is {number(float(ends[0]), 3)}, full is {number(float(ends[1]), 3)}"
     caption = f"{scale_text}{', log scale' if log else ''}. {caption}".strip()
     label = f"{title}: {len(values)} rows, {values.shape[1]} columns. {caption}"
-    drawing = svg(name, label, draw, size=(width, height), margins=(left, 14, 12, 34))
+    drawing = svg(name, label, draw, size=(width, height), margins=(left, 14, 6, 22))
     return Picture(title, drawing, caption, wide=width > 1.1 * WIDTH)

@@ -15,9 +15,10 @@ from markupsafe import Markup
 
 from konspekt.core.errors import ConfigError
 from konspekt.core.folders import write_file
+from konspekt.reports.predictions import is_classification
 from konspekt.reports.reading import Folder, dicts, mapping, read_folder
-from konspekt.reports.sections import SECTIONS, is_classification, sentence, warnings_of
-from konspekt.reports.templates import environment
+from konspekt.reports.sections import SECTIONS, warnings_of
+from konspekt.reports.templates import environment, sentence
 from konspekt.reports.words import GAP, clean, duration, number, percent, plural, real, score, score_name, short, title
 
 __all__ = ["report"]
@@ -79,7 +80,8 @@ def render(folder: Folder) -> str:
 def _made(folder: Folder, text: str, make: Any) -> Markup | None:
     """A section; where its part of the folder is not what it should be, the sentence that says so."""
     try:
-        made: Markup | None = make(folder)
+        with np.errstate(all="ignore"):  # a value near the largest float overflows when it is squared
+            made: Markup | None = make(folder)
         return made
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
         what = f"{text} cannot be shown: the folder's files hold something unexpected"
@@ -152,11 +154,15 @@ def _scores(folder: Folder) -> tuple[dict[str, Any], str]:
     if scores:
         where = {"validation": " on held-out data", "train": " on the training data"}
         return scores, where.get(str(folder.result.get("scores_on")), "")
-    last = next((r for s in reversed(folder.stages) for r in reversed(s.epochs)), {})
+    last: dict[str, Any] = next((r for s in reversed(folder.stages) for r in reversed(s.epochs)), {})
     held = {k.removeprefix("val_"): v for k, v in last.items() if k.startswith("val_") and math.isfinite(real(v))}
     if held:
         return held, " on held-out data, last epoch"
-    return ({"loss": last["loss"]}, " on the training data, last epoch") if math.isfinite(real(last.get("loss"))) else ({}, "")
+    return (
+        ({"loss": last["loss"]}, " on the training data, last epoch")
+        if math.isfinite(real(last.get("loss")))
+        else ({}, "")
+    )
 
 
 def _context(folder: Folder, main: str, scores: dict[str, Any]) -> list[str]:
@@ -193,19 +199,24 @@ def _state(folder: Folder) -> tuple[str, str]:
     planned = mapping(folder.config.get("params")).get("epochs")
     if not folder.stages:
         return "interrupted", "The run ended before its first record."
-    last = folder.stages[-1]
+    last, epochs = folder.stages[-1], sum(len(s.epochs) for s in folder.stages)
     done = plural(len(last.epochs), "epoch")
-    of = f" of {number(planned)}" if isinstance(planned, int) and planned > len(last.epochs) else ""
+    of = f" of {number(planned)}" if isinstance(planned, int) and planned > len(last.epochs) == epochs else ""
     stage = f"Stage {short(last.name)}" if len(folder.stages) > 1 else "The run"
     if last.end is None:
         what = f"was interrupted after {done}{of}" if last.epochs else "was interrupted in its first epoch"
-        return "interrupted", f"{stage} {what}; resume goes on from its newest checkpoint."
+        more = "; resume goes on from its newest checkpoint" if (folder.path / "checkpoint").is_dir() else ""
+        return "interrupted", f"{stage} {what}{more}."
     reason = folder.result.get("stopped") or last.end.get("stopped")
     why = STOPPED.get(str(reason), f"{title(clean(reason)).lower()}" if reason else "")
     story = f"{stage} ended after {done}{of}{f': {why}' if why else ''}."
     best = last.end.get("best_epoch")
-    if isinstance(best, int):
-        story += f" The weights are those of epoch {number(best + 1)}, the best one."
+    if isinstance(best, int) and last.epochs:
+        restored = mapping(folder.config.get("params")).get("patience") is not None  # only then is the best one kept
+        if restored or best == last.epochs[-1].get("epoch"):
+            story += f" The weights are those of epoch {number(best + 1)}, the best one."
+        else:
+            story += f" Epoch {number(best + 1)} was the best, but the weights are the last ones: patience was not set."
     if not folder.result:
         story += " There is no result.json: the run ended before it was evaluated."
         return "not evaluated", story

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from konspekt.reports.drawers import draw, table_of
-from konspekt.reports.figures import Line, Picture, histogram, lines, points, raster, reliability
+from konspekt.reports.drawers import beside_row, draw, table_of
+from konspekt.reports.figures import Line, Picture, lines, raster
+from konspekt.reports.predictions import predictions, worst
 from konspekt.reports.reading import Folder, dicts, mapping
-from konspekt.reports.templates import Bar, Cell, Grid, Table, Tile, cell, part
+from konspekt.reports.templates import Bar, Tile, beside, bullets, charts, facts, heading, part, sentence, table
 from konspekt.reports.timeline import Timeline
 from konspekt.reports.words import (
     clean,
@@ -24,63 +24,19 @@ from konspekt.reports.words import (
     percent,
     plural,
     real,
+    said,
     score_name,
     short,
     title,
 )
 
-__all__ = ["SECTIONS", "is_classification", "warnings_of"]
+__all__ = ["SECTIONS", "warnings_of"]
 
-MAX_CLASSES = 30  # of a confusion matrix that is written out
 MAX_CHARTS = 12
+MAX_CLASSES = 30  # of the bars
+MAX_ROWS = 8  # of the examples
 MAX_LAYERS = 32  # rows of the gradient picture
-MAX_TABLE = 100
-MAX_TARGETS = 6
-
-
-# --- small pieces ---------------------------------------------------------------------------------------------------
-
-
-def sentence(text: str, kind: str = "") -> Markup:
-    """A paragraph."""
-    return Markup('<p class="{}">{}</p>').format(kind, text) if kind else Markup("<p>{}</p>").format(text)
-
-
-def heading(text: str) -> Markup:
-    """A heading within a section."""
-    return Markup("<h3>{}</h3>").format(clean(text))
-
-
-def bullets(texts: Iterable[str]) -> Markup:
-    """A list."""
-    return Markup("<ul>{}</ul>").format(Markup().join(Markup("<li>{}</li>").format(clean(t)) for t in texts))
-
-
-def facts(pairs: Iterable[tuple[str, Any]], kind: str = "facts") -> Markup:
-    """Names and values; what is None or empty is left out."""
-    known = [(k, v) for k, v in pairs if v not in (None, "", [])]
-    rows = (Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(clean(k), cell(v)) for k, v in known)
-    return Markup('<dl class="{}">{}</dl>').format(kind, Markup().join(rows))
-
-
-def charts(pictures: Sequence[Picture]) -> Markup:
-    """Small multiples: as many beside each other as there is room for."""
-    narrow = Markup().join(part("figure", p) for p in pictures if not p.wide)
-    wide = Markup().join(part("figure", p) for p in pictures if p.wide)
-    return (Markup('<div class="charts">{}</div>').format(narrow) if narrow else narrow) + wide
-
-
-def beside(*blocks: Markup) -> Markup:
-    """Blocks beside each other where there is room."""
-    inner = Markup().join(Markup("<div>{}</div>").format(b) for b in blocks if b)
-    return Markup('<div class="beside">{}</div>').format(inner) if inner else inner
-
-
-def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> Markup:
-    """A table without the columns in which nothing stands."""
-    filled = [i for i in range(len(head)) if i == 0 or any(row[i] not in (None, "") for row in rows)]
-    body = [[row[i] for i in filled] for row in rows]
-    return part("table", Table(caption, [head[i] for i in filled], body, note))
+MAX_TABLE = 100  # rows
 
 
 # --- the data -------------------------------------------------------------------------------------------------------
@@ -88,31 +44,31 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Any]], note
 
 def data(folder: Folder) -> Markup | None:
     """What was trained on what."""
-    said, source = folder.data, mapping(folder.config.get("data"))
-    image = mapping(said.get("image"))
+    known, source = folder.data, mapping(folder.config.get("data"))
+    image = mapping(known.get("image"))
     shape = " × ".join(number(image[k]) for k in ("height", "width", "channels") if k in image)
     body = facts(
         [
-            ("task", title(clean(said["task"])) if said.get("task") else None),
-            ("source", said.get("source") or source.get("source")),
+            ("task", title(clean(known["task"])) if known.get("task") else None),
+            ("source", known.get("source") or source.get("source")),
             ("target", source.get("target")),
-            ("training items", said.get("train")),
-            ("validation items", said.get("validation")),
+            ("training items", known.get("train")),
+            ("validation items", known.get("validation")),
             ("pictures", f"{shape} {clean(image.get('dtype') or '')}".strip()),
-            ("fingerprint", short(said.get("fingerprint") or "", 16)),
-            ("files left aside", listed(said["ignored"]) if isinstance(said.get("ignored"), list) else None),
+            ("fingerprint", clean(known.get("fingerprint") or "")[:12]),
+            ("files left aside", listed(known["ignored"]) if isinstance(known.get("ignored"), list) else None),
         ]
     )
-    if not said:
+    if not known:
         body += sentence("data.json is absent: the run ended before its data were described.", "note")
-    if isinstance(said.get("notes"), list) and said["notes"]:
-        body += bullets(said["notes"])
-    if classes := dicts(said.get("classes")):
+    if isinstance(known.get("notes"), list) and known["notes"]:
+        body += bullets(known["notes"])
+    if classes := dicts(known.get("classes")):
         body += heading(f"{number(len(classes))} classes") + _classes(classes)
-    if targets := dicts(said.get("targets")):
+    if targets := dicts(known.get("targets")):
         keys = ("name", "mean", "std", "min", "max")
         body += heading("Targets") + table("Targets", keys, [[t.get(k) for k in keys] for t in targets[:MAX_TABLE]])
-    if columns := dicts(said.get("columns")):
+    if columns := dicts(known.get("columns")):
         body += heading(plural(len(columns), "column")) + _columns(columns)
     return body + _examples(folder)
 
@@ -148,21 +104,14 @@ def _columns(columns: list[dict[str, Any]]) -> Markup:
 def _examples(folder: Folder) -> Markup:
     items = [i for i in folder.items if i.get("role") == "example"]
     tiles = [
-        Tile(i["source"], f"Example {number(i.get('index'))}: {_said(i.get('truth'))}", [_said(i.get("truth"))])
+        Tile(i["source"], f"Example {number(i.get('index'))}: {said(i.get('truth'))}", [said(i.get("truth"))])
         for i in items
         if "source" in i
     ]
-    rows = [{"truth": _said(i.get("truth")), **i["row"]} for i in items if isinstance(i.get("row"), dict)]
+    rows = [beside_row({"truth": said(i.get("truth"))}, i["row"]) for i in items if isinstance(i.get("row"), dict)]
     body = heading("Examples") if tiles or rows else Markup()
     body += part("gallery", tiles, "Examples") if tiles else Markup()
-    return body + (part("table", table_of("Examples", rows)) if rows else Markup())
-
-
-def _said(value: Any) -> str:
-    """A truth or a prediction, which may be a list."""
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_said(v) for v in value)
-    return short(number(value, 3) if isinstance(value, float) else value if value is not None else "–", 40)
+    return body + (part("table", table_of("Examples", rows[:MAX_ROWS])) if rows else Markup())
 
 
 # --- the training ---------------------------------------------------------------------------------------------------
@@ -211,7 +160,13 @@ def _measure(time: Timeline, name: str) -> Picture | None:
 
 
 def _chart(
-    time: Timeline, name: str, heading: str, series: Sequence[Line], *, best: bool = False, log: bool | None = None,
+    time: Timeline,
+    name: str,
+    heading: str,
+    series: Sequence[Line],
+    *,
+    best: bool = False,
+    log: bool | None = None,
     note: str = "",
 ) -> Picture:
     stages = time.starts if len(time.starts) > 1 else ()
@@ -221,8 +176,8 @@ def _chart(
 
 
 def _gradients(names: list[str], values: np.ndarray) -> Picture:
-    shared = os.path.commonprefix(names).rpartition(".")[0]
-    names = [n[len(shared) :].lstrip(".") for n in names]
+    while len({n.partition(".")[0] for n in names}) == 1 and all("." in n for n in names):
+        names = [n.partition(".")[2] for n in names]
     caption = "One row a parameter"
     while len(names) > MAX_LAYERS and any("." in n for n in names):
         parents = [n.rpartition(".")[0] or n for n in names]
@@ -238,155 +193,6 @@ def _gradients(names: list[str], values: np.ndarray) -> Picture:
     caption += ", one column an epoch; a row without colour got no gradient."
     columns = ("epoch 1", f"epoch {number(last)}" if last > 1 else "")
     return raster("layers", "Gradient norm by layer", values, names, columns=columns, log=True, caption=caption)
-
-
-# --- the predictions ------------------------------------------------------------------------------------------------
-
-
-def is_classification(folder: Folder) -> bool:
-    """Whether the predictions are classes."""
-    truth = folder.validation.get("truth")
-    return "classification" in clean(folder.data.get("task", "")) or (truth is not None and truth.dtype.kind in "US")
-
-
-def predictions(folder: Folder) -> Markup | None:
-    """Where the model is right and where it is wrong."""
-    if "truth" not in folder.validation:
-        return sentence("validation.npz is absent: no items were held out, or the run ended before they were predicted.", "note")
-    truth, prediction = folder.validation["truth"], folder.validation["prediction"]
-    where = " on the training data" if folder.result.get("scores_on") == "train" else ""
-    body = sentence(f"{plural(len(truth), 'item')}{where}.", "note")
-    if is_classification(folder):
-        return body + (_confusion(folder) if truth.ndim == 1 else Markup())
-    if truth.dtype.kind not in "fiu" or prediction.dtype.kind not in "fiu":
-        return body + sentence("Truth and prediction are neither classes nor numbers; nothing is drawn.", "note")
-    return body + _residuals(folder, truth.reshape(len(truth), -1), prediction.reshape(len(truth), -1))
-
-
-def _confusion(folder: Folder) -> Markup:
-    truth = folder.validation["truth"].astype(str)
-    prediction = folder.validation["prediction"].astype(str)
-    known = [str(c) for c in folder.validation.get("classes", np.array([])).astype(str).ravel()]
-    known = known or [str(c.get("name")) for c in dicts(folder.data.get("classes"))]
-    seen = sorted({*truth.tolist(), *prediction.tolist()} - {*known})
-    order = {name: i for i, name in enumerate(dict.fromkeys([*known, *seen]))}
-    counts = np.zeros((len(order), len(order)), dtype=int)
-    np.add.at(counts, ([order[t] for t in truth.tolist()], [order[p] for p in prediction.tolist()]), 1)
-    names = [short(n, 24) for n in order]
-    body = heading("Confusions") + (_pairs(counts, names) if len(names) > MAX_CLASSES else _grid(counts, names))
-    chart = Markup()
-    chance = folder.validation.get("probability")
-    if chance is not None and chance.ndim == 2 and chance.dtype.kind == "f":
-        sure = chance.max(axis=1)
-        usable = np.isfinite(sure) & (sure >= 0) & (sure <= 1)
-        if usable.any():
-            picture = reliability("reliability", "", sure[usable], (truth == prediction)[usable])
-            chart = heading("How sure, how right") + part("figure", picture)
-    return beside(body, chart) if len(names) <= 12 else body + chart
-
-
-def _grid(counts: np.ndarray, names: list[str]) -> Markup:
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    cells = [
-        [
-            Cell(number(int(n)) if n else "·", float(np.sqrt(share[i, j])) if n else 0.0, second=i != j)
-            for j, n in enumerate(row)
-        ]
-        for i, row in enumerate(counts)
-    ]
-    right = [percent(float(share[i, i])) if counts[i].sum() else "–" for i in range(len(names))]
-    note = "Rows are what the items are, columns what the model says. The shade is the share of the row (its square root): blue is right, orange is wrong."  # fmt: skip
-    return part("grid", Grid("Confusion matrix", names, names, cells, "truth", "prediction", [("right", right)], note))
-
-
-def _pairs(counts: np.ndarray, names: list[str]) -> Markup:
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
-    ranked = np.argsort(-wrong, axis=None, kind="stable")[:25]
-    pairs = [(int(k) // len(names), int(k) % len(names)) for k in ranked]
-    rows = [[names[i], names[j], int(wrong[i, j]), percent(wrong[i, j] / counts[i].sum())] for i, j in pairs if wrong[i, j]]
-    if not rows:
-        return sentence("Every item was classified rightly.")
-    return sentence(f"{number(len(names))} classes: the pairs most often confused.") + table(
-        "Most confused pairs", ["truth", "prediction", "items", "share of the class"], rows
-    )
-
-
-def _residuals(folder: Folder, truth: np.ndarray, prediction: np.ndarray) -> Markup:
-    names = [clean(t.get("name")) for t in dicts(folder.data.get("targets"))]
-    count = truth.shape[1]
-    names = (names + [f"target {i + 1}" for i in range(len(names), count)])[:count] if count > 1 else names[:1] or ["y"]
-    truth, prediction = truth.astype(float), prediction.astype(float)
-    rows: list[list[Any]] = []
-    for i, name in enumerate(names):
-        seen = np.isfinite(truth[:, i]) & np.isfinite(prediction[:, i])
-        t, miss = truth[seen, i], (truth - prediction)[seen, i]
-        if not len(t):
-            rows.append([short(name), None, None, None, None])
-            continue
-        spread = float(((t - t.mean()) ** 2).sum())
-        r2 = 1 - float((miss**2).sum()) / spread if spread > 0 else None
-        rows.append([short(name), r2, float(np.sqrt((miss**2).mean())), float(np.abs(miss).mean()), float(miss.mean())])
-    body = table("Errors by target", ["target", "R²", "RMSE", "MAE", "mean residual"], rows)
-    body += sentence("A residual is the truth minus the prediction. R² 1 is exact, 0 is no better than the mean.", "note")
-    ranked = sorted(range(count), key=lambda i: (rows[i][1] is None, rows[i][1] or 0.0))
-    for i in sorted(ranked[:MAX_TARGETS]):
-        t, p = truth[:, i], prediction[:, i]
-        body += heading(names[i]) if count > 1 else Markup()
-        body += charts(
-            [
-                points(f"fit-{i}", "Prediction and truth", p, t, xlabel="prediction", ylabel="truth", rule="diagonal"),
-                points(f"residual-{i}", "Residuals", p, t - p, xlabel="prediction", ylabel="residual", rule="zero"),
-                histogram(f"spread-{i}", "How large the residuals are", t - p, xlabel="residual"),
-            ]
-        )
-    if count > MAX_TARGETS:
-        body += sentence(f"Drawn are the {MAX_TARGETS} targets of {number(count)} with the lowest R².", "note")
-    return body
-
-
-def worst(folder: Folder) -> Markup | None:
-    """The items with the largest loss."""
-    items = sorted((i for i in folder.items if i.get("role") == "worst"), key=lambda i: -np.nan_to_num(real(i.get("loss"))))
-    sure = is_classification(folder)
-    tiles = []
-    for i in items:
-        if "source" in i:
-            said, is_so = _said(i.get("prediction")), _said(i.get("truth"))
-            wrong = sure and said != is_so
-            told = [f"{is_so} → {said}", f"loss {number(i.get('loss'), 3)}", f"item {number(i.get('index'))}"]
-            tiles.append(Tile(i["source"], f"Item {i.get('index')}: truth {is_so}, prediction {said}", told, wrong))
-    rows = [
-        {"truth": _said(i.get("truth")), "prediction": _said(i.get("prediction")), "loss": i.get("loss"),
-         "item": i.get("index"), **i["row"]}
-        for i in items if isinstance(i.get("row"), dict)
-    ]  # fmt: skip
-    if not tiles and not rows:
-        rows = _largest(folder)
-    if not tiles and not rows:
-        return None
-    body = sentence("Truth → prediction. Labels that are wrong, odd inputs and hard cases gather here.", "note")
-    body += part("gallery", tiles, "Items with the largest loss") if tiles else Markup()
-    return body + (part("table", table_of("Items with the largest loss", rows)) if rows else Markup())
-
-
-def _largest(folder: Folder, count: int = 10) -> list[dict[str, Any]]:
-    """The same from validation.npz, where the items themselves are not in the folder."""
-    arrays = folder.validation
-    loss = arrays.get("loss")
-    if loss is None or loss.ndim != 1 or loss.dtype.kind != "f":
-        return []
-    index = arrays.get("index", np.arange(len(loss)))
-    order = np.argsort(-np.nan_to_num(loss, nan=-np.inf), kind="stable")[:count]
-    return [
-        {
-            "truth": _said(arrays["truth"][i].tolist()),
-            "prediction": _said(arrays["prediction"][i].tolist()),
-            "loss": float(loss[i]),
-            "item": index[i].item(),
-        }
-        for i in order
-    ]
 
 
 # --- the rest -------------------------------------------------------------------------------------------------------
@@ -409,7 +215,12 @@ def model(folder: Folder) -> Markup | None:
         counts = [np.nan_to_num(real(row.get("parameters"))) for row in layers]
         largest = max(counts) or 1.0
         rows = [
-            [short(row.get("name") or "–", 60), short(row.get("type") or "", 40), row.get("parameters"), Bar(n / largest)]
+            [
+                short(row.get("name") or "–", 60),
+                short(row.get("type") or "", 40),
+                row.get("parameters"),
+                Bar(n / largest),
+            ]
             for row, n in zip(layers[:MAX_TABLE], counts, strict=False)
         ]
         more = len(layers) - MAX_TABLE
@@ -455,8 +266,11 @@ def problems(folder: Folder) -> Markup | None:
 def again(folder: Folder) -> Markup | None:
     """How to run it again: the command, the parameters, versions and machine, the log."""
     config = folder.config
-    command, params = config.get("command"), mapping(config.get("params"))
-    body = Markup('<pre tabindex="0">{}</pre>').format(clean(command) if command else _python(config))
+    command, params = clean(config.get("command") or ""), mapping(config.get("params"))
+    ours = command.startswith(("konspekt ", "python -m konspekt"))
+    body = Markup('<pre tabindex="0">{}</pre>').format(command if ours else _python(config))
+    if command and not ours:
+        body += sentence(f"It was run from {short(command, 200)}.", "note")
     if params:
         body += heading("Parameters") + facts([(k, _value(v)) for k, v in params.items()], "facts code")
     versions, machine = mapping(config.get("versions")), mapping(config.get("machine"))
@@ -464,8 +278,8 @@ def again(folder: Folder) -> Markup | None:
     body += heading("Versions and machine") + facts([*versions.items(), *seed, *machine.items()])
     if folder.log:
         count = plural(folder.log.count("\n"), "line")
-        text = '<details><summary>log.txt, {}</summary><pre tabindex="0">{}</pre></details>'
-        body += Markup(text).format(count, folder.log)
+        body += Markup("<details><summary>log.txt, {}</summary>").format(count)
+        body += Markup('<pre tabindex="0">{}</pre></details>').format(folder.log)
     return body
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,25 @@ import jinja2
 from markupsafe import Markup
 
 from konspekt.reports import words
-from konspekt.reports.words import number
+from konspekt.reports.figures import Picture
+from konspekt.reports.words import clean, number
 
-__all__ = ["Bar", "Cell", "Grid", "Table", "Tile", "environment", "part"]
+__all__ = [
+    "Bar",
+    "Cell",
+    "Grid",
+    "Table",
+    "Tile",
+    "beside",
+    "bullets",
+    "charts",
+    "environment",
+    "facts",
+    "heading",
+    "part",
+    "sentence",
+    "table",
+]
 
 
 @dataclass(frozen=True)
@@ -115,4 +131,46 @@ def cell(value: Any) -> str | Markup:
 def part(name: str, *arguments: Any) -> Markup:
     """A macro of parts.html, filled in."""
     macro = getattr(environment().get_template("parts.html").module, name)
-    return Markup(macro(*arguments))  # noqa: S704: the template escapes
+    return Markup(macro(*arguments))  # noqa: S704 - the template escapes
+
+
+def sentence(text: str, kind: str = "") -> Markup:
+    """A paragraph."""
+    return Markup('<p class="{}">{}</p>').format(kind, text) if kind else Markup("<p>{}</p>").format(text)
+
+
+def heading(text: str) -> Markup:
+    """A heading within a section."""
+    return Markup("<h3>{}</h3>").format(clean(text))
+
+
+def bullets(texts: Iterable[str]) -> Markup:
+    """A list."""
+    return Markup("<ul>{}</ul>").format(Markup().join(Markup("<li>{}</li>").format(clean(t)) for t in texts))
+
+
+def facts(pairs: Iterable[tuple[str, Any]], kind: str = "facts") -> Markup:
+    """Names and values; what is None or empty is left out."""
+    known = [(k, v) for k, v in pairs if v not in (None, "", [])]
+    rows = (Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(clean(k), cell(v)) for k, v in known)
+    return Markup('<dl class="{}">{}</dl>').format(kind, Markup().join(rows))
+
+
+def charts(pictures: Sequence[Picture]) -> Markup:
+    """Small multiples: as many beside each other as there is room for."""
+    narrow = Markup().join(part("figure", p) for p in pictures if not p.wide)
+    wide = Markup().join(part("figure", p) for p in pictures if p.wide)
+    return (Markup('<div class="charts">{}</div>').format(narrow) if narrow else narrow) + wide
+
+
+def beside(*blocks: Markup) -> Markup:
+    """Blocks beside each other where there is room."""
+    inner = Markup().join(Markup("<div>{}</div>").format(b) for b in blocks if b)
+    return Markup('<div class="beside">{}</div>').format(inner) if inner else inner
+
+
+def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> Markup:
+    """A table without the columns in which nothing stands."""
+    filled = [i for i in range(len(head)) if i == 0 or any(row[i] not in (None, "") for row in rows)]
+    body = [[row[i] for i in filled] for row in rows]
+    return part("table", Table(caption, [head[i] for i in filled], body, note))

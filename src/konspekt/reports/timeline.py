@@ -12,7 +12,7 @@ from konspekt.reports.words import real
 
 __all__ = ["Timeline"]
 
-NOT_MEASURED = {"kind", "stage", "epoch", "step", "lr", "seconds", "grad_norm", "grad_norms"}
+NOT_MEASURED = {"kind", "stage", "epoch", "step", "lr", "seconds", "seconds_validation", "grad_norm", "grad_norms"}
 Placed = list[tuple[float, dict[str, Any]]]
 
 
@@ -46,8 +46,8 @@ class Timeline:
     def measures(self) -> list[str]:
         """What was measured, without "val_": the loss first, then in order of appearance."""
         records = (r for _, r in (*self._epochs, *self._steps))
-        keys = (k for r in records for k, v in r.items() if k not in NOT_MEASURED and not isinstance(v, (dict, list, str)))
-        names = dict.fromkeys(k.removeprefix("val_") for k in keys)
+        found = (k.removeprefix("val_") for r in records for k, v in r.items() if not isinstance(v, (dict, list, str)))
+        names = (name for name in dict.fromkeys(found) if name not in NOT_MEASURED)
         return sorted(names, key=lambda name: name != "loss")
 
     def epochs(self, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +81,8 @@ def _places(stage: Stage, unit: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _numbers(records: Sequence[dict[str, Any]], key: str) -> np.ndarray:
-    return np.nan_to_num(np.array([real(r.get(key)) for r in records], dtype=float))
+    values: np.ndarray = np.nan_to_num(np.array([real(r.get(key)) for r in records], dtype=float))
+    return values
 
 
 def _series(placed: Placed, key: str) -> tuple[np.ndarray, np.ndarray]:

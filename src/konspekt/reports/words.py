@@ -7,7 +7,22 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["GAP", "clean", "duration", "listed", "number", "percent", "plural", "real", "score", "score_name", "short", "tick", "title"]
+__all__ = [
+    "GAP",
+    "clean",
+    "duration",
+    "listed",
+    "number",
+    "percent",
+    "plural",
+    "real",
+    "said",
+    "score",
+    "score_name",
+    "short",
+    "tick",
+    "title",
+]
 
 GAP = "\u202f"  # narrow no-break space: between thousands, before a unit
 MINUS = "\u2212"
@@ -74,9 +89,10 @@ def tick(value: float) -> str:
     for limit, divisor, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if limit <= size < 1e12:
             return f"{value / divisor:g}{letter}".replace("-", MINUS)
-    text = f"{value:.6g}" if 1e-3 <= size < 1e4 or size == 0 else f"{value:.2g}"
-    mantissa, _, exponent = text.partition("e")
-    return (f"{mantissa}e{int(exponent)}" if exponent else mantissa).replace("-", MINUS)
+    if size and not 1e-3 <= size < 1e4:
+        mantissa, _, exponent = f"{value:.1e}".partition("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}".replace("-", MINUS)
+    return f"{value:.6g}".replace("-", MINUS)
 
 
 def percent(share: float, of: int = 100) -> str:
@@ -112,7 +128,16 @@ def score(name: str, value: Any, of: int = 100) -> str:
     plain = real(value)
     if "accuracy" in name and 0 <= plain <= 1:
         return percent(plain, of)
+    if name in ("r2", "f1", "auc") and math.isfinite(plain):
+        return f"{plain:.3f}".replace("-", MINUS)
     return number(plain if isinstance(value, (int, float)) else value)
+
+
+def said(value: Any) -> str:
+    """A truth or a prediction, which may be a list."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(said(v) for v in value)
+    return short(number(value, 3) if isinstance(value, float) else "–" if value is None else value)
 
 
 def listed(names: Sequence[Any], at_most: int = 8) -> str:

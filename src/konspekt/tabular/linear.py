@@ -8,7 +8,6 @@ Shape letters in this file: B batch, F features, K categories, P terms of the po
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from konspekt.core.errors import ResourceError
-from konspekt.core.params import AtLeast, MoreThan, Search
+from konspekt.core.params import AtLeast, MoreThan, Registered, Search
 from konspekt.core.registry import system
 from konspekt.core.runs import Run
 from konspekt.data.readers import TableReader
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LinearRegressor", "LogisticClassifier", "PolynomialNet"]
 
+MAX_FACTORS = 500_000
 MAX_TERMS = 100_000  # beyond that a polynomial is no model that anyone can read, nor hold in memory
 
 
@@ -56,14 +56,11 @@ class PolynomialNet(nn.Module):
         super().__init__()
         self.num_codes = tuple(num_codes)
         width = num_features + sum(n - 1 for n in num_codes)
-        terms = sum(math.comb(width, d) if interactions else math.comb(width + d - 1, d) for d in range(1, degree + 1))
-        if terms > MAX_TERMS:
-            raise ResourceError(
-                f"degree={degree} over {width} features makes {terms:,} terms, more than {MAX_TERMS:,}; lower degree, "
-                "or set interactions=True"
-            )
+        terms = count_terms(width, degree, interactions)
+        degree = min(degree, width) if interactions else degree
         choose = itertools.combinations if interactions else itertools.combinations_with_replacement
-        self.products = [torch.tensor(list(choose(range(width), d))).reshape(-1, d) for d in range(2, degree + 1)]
+        products = (list(choose(range(width), d)) for d in range(2, degree + 1))
+        self.products = [torch.tensor(p, dtype=torch.int64).reshape(-1, d) for d, p in enumerate(products, 2)]
         for d, product in enumerate(self.products, 2):
             self.register_buffer(f"product{d}", product, persistent=False)
         self.linear = nn.Linear(terms, num_outputs)
@@ -99,6 +96,26 @@ class PolynomialNet(nn.Module):
         return named
 
 
+def count_terms(width: int, degree: int, interactions: bool) -> int:
+    """How many terms a polynomial over `width` features has.
+
+    Raises ResourceError where they, or the factors in them, are too many.
+    """
+    terms = factors = 0
+    of_degree = 1
+    for d in range(1, degree + 1):
+        of_degree = of_degree * (width - d + 1 if interactions else width + d - 1) // d
+        terms, factors = terms + of_degree, factors + d * of_degree
+        if terms > MAX_TERMS or factors > MAX_FACTORS:
+            raise ResourceError(
+                f"degree={degree} over {width} features makes more than {MAX_TERMS:,} terms or {MAX_FACTORS:,} factors "
+                "in them; lower degree" + ("" if interactions else ", or set interactions=True")
+            )
+        if not of_degree:
+            break
+    return terms
+
+
 def weight_table(net: PolynomialNet, schema: TableSchema, outputs: list[str]) -> pd.DataFrame:
     """The weights by name: one row a term and one for the constant, one column an output."""
     import pandas as pd
@@ -128,8 +145,8 @@ def draw_weights(table: pd.DataFrame, most: int = 20) -> Figure:
 
 
 def _keep(run: Run, table: pd.DataFrame) -> None:
-    """The 60 largest weights as a matrix of the report."""
-    largest = table.loc[table.abs().max(axis=1).sort_values(ascending=False).index[:60]]
+    """The 30 largest weights as a matrix of the report."""
+    largest = table.loc[table.abs().max(axis=1).sort_values(ascending=False).index[:30]]
     value = {"values": largest.to_numpy(), "rows": list(largest.index), "columns": [str(c) for c in largest.columns]}
     run.keep("weights", "matrix", value)
 
@@ -159,6 +176,7 @@ class LogisticClassifier(NeuralClassifier):
     degree: Annotated[int, AtLeast(1), Search(1, 3)] = 1
     interactions: Annotated[bool, Search()] = False
     lr: Annotated[float, MoreThan(0), Search(1e-4, 1e-1, log=True)] = 1e-2
+    schedule: Annotated[str, Registered("schedule")] = "cosine"
     types: Mapping[str, str] | None = None
 
     reader = TableReader()
@@ -207,6 +225,7 @@ class LinearRegressor(NeuralRegressor):
     degree: Annotated[int, AtLeast(1), Search(1, 3)] = 1
     interactions: Annotated[bool, Search()] = False
     lr: Annotated[float, MoreThan(0), Search(1e-4, 1e-1, log=True)] = 1e-2
+    schedule: Annotated[str, Registered("schedule")] = "cosine"
     types: Mapping[str, str] | None = None
 
     reader = TableReader()

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from konspekt.core.errors import ResourceError
 from konspekt.core.params import AtLeast, LessThan, Registered, Search
 from konspekt.core.registry import system
 from konspekt.data.readers import TableReader
@@ -98,7 +99,8 @@ class MLPClassifier(NeuralClassifier):
     norm: a normalisation before each activation.
     types: column -> number, category or ignored, where the type found is not the one meant.
 
-    Raises DataError where a column holds what it should not, a target is missing or there is one class only.
+    Raises DataError where a column holds what it should not, a target is missing or there is one class only;
+    ResourceError where the net does not fit in memory.
     """
 
     hidden: tuple[Annotated[int, AtLeast(1)], ...] = (64, 64)
@@ -138,7 +140,8 @@ class MLPRegressor(NeuralRegressor):
     norm: a normalisation before each activation.
     types: column -> number, category or ignored, where the type found is not the one meant.
 
-    Raises DataError where a column holds what it should not, or a target is missing or no number.
+    Raises DataError where a column holds what it should not, or a target is missing or no number; ResourceError where
+    the net does not fit in memory.
     """
 
     hidden: tuple[Annotated[int, AtLeast(1)], ...] = (64, 64)
@@ -162,13 +165,21 @@ class MLPRegressor(NeuralRegressor):
 
 
 def _net(estimator: MLPClassifier | MLPRegressor, schema: TableSchema, num_outputs: int) -> MLP:
-    return MLP(
-        schema.num_features,
-        num_outputs,
-        num_codes=schema.num_codes,
-        hidden=estimator.hidden,
-        activation=estimator.activation,
-        init=estimator.init,
-        dropout=estimator.dropout,
-        norm=estimator.norm,
-    )
+    try:
+        return MLP(
+            schema.num_features,
+            num_outputs,
+            num_codes=schema.num_codes,
+            hidden=estimator.hidden,
+            activation=estimator.activation,
+            init=estimator.init,
+            dropout=estimator.dropout,
+            norm=estimator.norm,
+        )
+    except (RuntimeError, TypeError) as error:  # torch's, where a size exceeds the memory or 64 bits
+        if max(estimator.hidden, default=0) < 2**16:
+            raise
+        raise ResourceError(
+            f"{type(estimator).__name__}: a net with hidden={estimator.hidden} does not fit in memory; lower hidden "
+            f"({str(error).splitlines()[0][:120]})"
+        ) from None

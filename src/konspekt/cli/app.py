@@ -132,8 +132,7 @@ def fit(
     estimator = cls(**parse_params(cls, given))
     X, y = _source(data, target)
     held = None if share is not None else _source(str(validation), target, "validation")[0]
-    estimator.fit(X, y, validation=held)
-    _finish(estimator)
+    _train(estimator, X, y, validation=held)
 
 
 @app.command()
@@ -158,8 +157,7 @@ def resume(run: Annotated[Path, typer.Argument(help="The run folder.")], pairs: 
     validation = data.get("validation")
     if isinstance(validation, str):
         validation = _source(validation, data.get("target"), "validation")[0]
-    estimator.fit(X, y, validation=validation, resume=run)
-    _finish(estimator)
+    _train(estimator, X, y, validation=validation, resume=run)
 
 
 @app.command()
@@ -221,13 +219,12 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = [a for a in arguments if a != "--debug"] or ["--help"]
     try:
         code = app(args=arguments, standalone_mode=False, prog_name="konspekt")
+        if code == 130:  # what typer makes of KeyboardInterrupt: a second Ctrl-C, or one outside of the training
+            code = 1
+            _complain("stopped by Ctrl-C", debug)
     except KonspektError as error:
         code = 2 if isinstance(error, ConfigError) else 1
-        if not isinstance(error, InterruptedFit) or not sys.stdout.isatty():
-            _complain(str(error), debug)
-    except KeyboardInterrupt:
-        code = 1
-        _complain("stopped by Ctrl-C", debug)
+        _complain(str(error), debug)
     except BrokenPipeError:  # the reader had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -358,10 +355,18 @@ def _print_scores(scores: Mapping[str, float]) -> None:
         print(f"{name:{width}}  {value:.4f}")
 
 
-def _finish(estimator: Any) -> None:
-    """After a fit: the scores, and where model and report lie."""
+class _StoppedError(KonspektError):
+    """An InterruptedFit on its way through typer, which ends a program on KeyboardInterrupt without a word."""
+
+
+def _train(estimator: Any, X: Any, y: Any, **how: Any) -> None:
+    """Fit; then the scores, and where model and report lie."""
     from konspekt.reports.page import report as write
 
+    try:
+        estimator.fit(X, y, **how)
+    except InterruptedFit as stop:
+        raise _StoppedError(str(stop)) from None
     run = estimator.run_.path
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     print(f"\n{result['scores_on']} scores after {result['epochs']} epochs, {result['seconds']:.1f} s")

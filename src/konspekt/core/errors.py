@@ -4,8 +4,10 @@
     ├── DataError (ValueError)           the data: a file, a row, a column, a label
     ├── ConfigError (ValueError)         a parameter, a name, a combination of them
     ├── ResourceError (ValueError)       the disk, the memory, a folder that another process holds
-    ├── DivergedError (ArithmeticError)  a loss or a gradient that is not finite
-    └── InterruptedFit (KeyboardInterrupt)  Ctrl-C during a fit, after its checkpoint is written
+    └── DivergedError (ArithmeticError)  a loss or a gradient that is not finite
+
+    InterruptedFit (KeyboardInterrupt)   Ctrl-C during a fit, after its checkpoint is written; no `except Exception`
+                                         on the way, as in a grid search, may take it for a failure
 
 An estimator that is used before `fit` raises scikit-learn's own `NotFittedError`.
 """
@@ -38,7 +40,7 @@ class DivergedError(KonspektError, ArithmeticError):
     """A loss or a gradient was not finite. The weights are those of the step before."""
 
 
-class InterruptedFit(KonspektError, KeyboardInterrupt):
+class InterruptedFit(KeyboardInterrupt):
     """The user pressed Ctrl-C; what was learned is in the last checkpoint, if the fit had a run folder."""
 
 

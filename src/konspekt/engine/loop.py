@@ -255,10 +255,6 @@ class _Loop:
             try:
                 while self.epoch < training.epochs and stopped == "epochs":
                     stopped = self._epoch(progress)
-            except InterruptedFit as error:
-                progress.close()
-                progress.say(str(error))
-                raise
             finally:
                 progress.close()
         self.seconds = time.perf_counter() - self.began

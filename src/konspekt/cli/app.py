@@ -86,12 +86,9 @@ def info(system: Annotated[str, typer.Argument(help="A name that `konspekt list`
     print("\nParameters" if rows else "\nParameters: none")
     for row in rows:
         print(f"  {row['name']} = {row['default'] or '(needed)'}")
-        text = f"{row['help']} " if row["help"] else ""
-        print(
-            textwrap.fill(
-                f"{text}Must be {row['rule']}.", _width(), initial_indent="      ", subsequent_indent="      "
-            )
-        )
+        rule = "" if row["rule"].startswith("anything") else f"Must be {row['rule']}."
+        text = f"{row['help']} {rule}".strip()
+        print(textwrap.fill(text, _width(), initial_indent="      ", subsequent_indent="      "))
     if entry.kind == "estimator":
         print("\nSearch space")
         print(textwrap.indent(str(space_of(target)), "  "))

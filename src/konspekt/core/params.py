@@ -150,7 +150,7 @@ class Param:
 
     @property
     def rule(self) -> str:
-        """What the value must be, as words that complete "must be ..."."""
+        """What the value must be, as words that complete "must be ..."; "anything" where `fit` decides."""
         words: str
         if self.choices:
             words = "one of " + ", ".join(repr(c) for c in self.choices)

@@ -80,22 +80,15 @@ class Reader(Protocol):
 
 def source_of(X: Any, y: Any, validation: Any = None) -> dict[str, Any]:
     """Where the data came from, so that a run can say it and `konspekt resume` can find it again."""
-    named = isinstance(X, (DataSet, str, Path))
-    held = (
-        validation
-        if isinstance(validation, (float, str))
-        else str(validation)
-        if isinstance(validation, Path)
-        else None
-    )
-    if validation is not None and held is None:
-        named = False  # there is something that only the caller has
+    held = validation.name if isinstance(validation, DataSet) else validation
+    held = str(held) if isinstance(held, Path) else held
+    named = isinstance(X, (DataSet, str, Path)) and isinstance(held, (float, str, type(None)))
     shape = "x".join(map(str, getattr(X, "shape", None) or ()))
     return {
         "source": X.name if isinstance(X, DataSet) else str(X) if named else f"{type(X).__name__} {shape}".strip(),
         "kind": "memory" if not named else "set" if isinstance(X, DataSet) else "path",
         "target": y if isinstance(y, str) else list(y) if isinstance(y, tuple) else None,
-        "validation": held,
+        "validation": held if isinstance(held, (float, str)) else None,  # else it is something that only the caller has
     }
 
 

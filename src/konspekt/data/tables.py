@@ -10,6 +10,7 @@ Shape letters in this file: N rows, F numbers, K categories.
 from __future__ import annotations
 
 import gzip
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -75,9 +76,20 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: {'this is a folder, not a file' if path.is_dir() else 'there is no such file'}")
     try:
-        frame = pd.read_csv(path, low_memory=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+            separator = next((c for c in ";\t|" if len(header) == 1 and c in header[0]), None)
+            if separator is not None:
+                raise DataError(
+                    f"{path}: the values seem to be separated by {separator!r}; commas are needed: save it with commas, "
+                    f"or give pd.read_csv({str(path)!r}, sep={separator!r})"
+                )
+            frame = pd.read_csv(path, low_memory=False, index_col=False)
     except pd.errors.EmptyDataError:
         raise DataError(f"{path}: the file is empty") from None
+    except pd.errors.ParserWarning:
+        raise DataError(f"{path}: the rows have more values than the first line has names; name every column") from None
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: not UTF-8 text ({error.reason}: byte {error.object[error.start]:#x}); save it as UTF-8, or give "
@@ -85,18 +97,9 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         ) from None
     except (pd.errors.ParserError, OSError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: not readable as csv ({' '.join(str(error).split())[:120]})") from None
-    separator = next((c for c in ";\t|" if c in str(frame.columns[0])), None) if len(frame.columns) == 1 else None
-    if separator is not None:
-        raise DataError(
-            f"{path}: the values seem to be separated by {separator!r}; commas are needed: save it with commas, or give "
-            f"pd.read_csv({str(path)!r}, sep={separator!r})"
-        )
     if not len(frame):
         raise DataError(f"{path}: there is a header but no row")
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the values in front for the names of the rows
-        raise DataError(f"{path}: the rows have more values than the first line has names; name every column")
-    header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].dropna()
-    twice = header[header.duplicated()].tolist()
+    twice = header[header.duplicated() & (header != "")].tolist()
     if twice:
         raise DataError(f"{path}: columns named twice: {', '.join(twice)}; rename them")
     return frame

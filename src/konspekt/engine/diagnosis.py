@@ -22,7 +22,7 @@ def why_not_finite(objective: Objective, batch: Batch, player: str) -> str:
 
     def look(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not found and not module._modules and not _finite(output):
+            if not found and not _finite(output):  # a module's parts come before it
                 found.append(f"{name} ({type(module).__name__})")
 
         return hook

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
@@ -54,7 +54,7 @@ class ImageClassifier(NeuralClassifier):
 
     arch: Annotated[str, Registered("net"), Search(choices=("lenet", "mlp"))] = "lenet"
     augment: tuple[Literal["shift"], ...] = ()
-    image_size: Annotated[Any, AtLeast(1)] = None
+    image_size: int | tuple[int, int] | None = None
     epochs: Annotated[int, AtLeast(1)] = 20
     lr: Annotated[float, MoreThan(0), Search(1e-4, 1e-1, log=True)] = 2e-3
 

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,7 +79,9 @@ def info(system: Annotated[str, typer.Argument(help="A name that `konspekt list`
     print(f"rows {', '.join(entry.rows) or 'none'}{'; ' + entry.paper if entry.paper else ''}")
     print(f"Python: from {entry.module} import {entry.qualname}\n")
     doc = inspect.getdoc(target) or ""
-    print("\n\n".join(_filled(p) for p in doc.split("\n\n") if not _is_parameter(p)))
+    print(
+        "\n\n".join(_filled(p) for p in doc.split("\n\n") if not _is_parameter(p, inspect.signature(target).parameters))
+    )
     # Of what is named in a parameter, as in "adam(beta2=0.99)", keyword-only arguments are the user's.
     keywords = {n for n, p in inspect.signature(target).parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
     rows = [row for row in describe(target) if row["name"] in keywords]
@@ -121,15 +123,17 @@ def fit(
     data, target = str(given.pop("data")), given.pop("target", None)
     validation = given.pop("validation", None)
     given = {"run_dir": _new_run(system), "verbose": "true"} | given
-    share = 0.2 if validation is None else _fraction(validation)
-    if share is not None and validation is not None and "validation_fraction" in given:
-        raise ConfigError("validation and validation_fraction both name a share: give one of them")
-    if share is not None:  # as a parameter, so that the run's config.yaml has it
-        given.setdefault("validation_fraction", share)
+    if validation is None:
+        given.setdefault("validation_fraction", 0.2)
+    elif (share := _fraction(validation)) is not None:  # as a parameter, so that the run's config.yaml has it
+        if given.get("validation_fraction") is not None:
+            raise ConfigError("validation and validation_fraction both name a share: give one of them")
+        given["validation_fraction"], validation = share, None
     estimator = cls(**parse_params(cls, given))
     X, y = _source(data, target)
-    held = None if share is not None else _source(str(validation), target, "validation")[0]
-    _train(estimator, X, y, validation=held)
+    if validation is not None:
+        validation = _source(str(validation), target, "validation")[0]
+    _train(estimator, X, y, validation=validation)
 
 
 @app.command()
@@ -142,15 +146,16 @@ def resume(run: Annotated[Path, typer.Argument(help="The run folder.")], pairs: 
     try:
         cls = registry.lookup("estimator", str(past["system"])).load()
         params, data = dict(past["params"]), dict(past["data"])
+        source = str(data["source"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{run / 'config.yaml'}: not the description of a run ({error})") from None
     if data.get("kind") == "memory":
         raise ConfigError(
-            f"{run} was fitted from Python on data in memory ({data.get('source')}); resume it there: "
+            f"{run} was fitted from Python on data in memory ({source}); resume it there: "
             f"{cls.__name__}(...).fit(X, y, resume={str(run)!r})"
         )
     estimator = cls(**parse_params(cls, {**params, "run_dir": str(run), "verbose": True, **_pairs(pairs)}))
-    X, y = _source(str(data["source"]), data.get("target"))
+    X, y = _source(source, data.get("target"))
     validation = data.get("validation")
     if isinstance(validation, str):
         validation = _source(validation, data.get("target"), "validation")[0]
@@ -191,7 +196,8 @@ def predict(
         frame.insert(0, "input", given)
         tables.append(frame)
     table = pd.concat(tables, ignore_index=True)
-    text = table.to_json(orient="records", indent=1) if out and out.suffix == ".json" else table.to_csv(index=False)
+    as_json = out is not None and out.suffix == ".json"
+    text = table.to_json(orient="records", indent=1, double_precision=15) if as_json else table.to_csv(index=False)
     if out is None:
         print(text, end="")
     else:
@@ -262,8 +268,8 @@ def _filled(paragraph: str) -> str:
     return textwrap.fill(paragraph, _width(), break_on_hyphens=False) if too_long else paragraph
 
 
-def _is_parameter(paragraph: str) -> bool:
-    return all(line[:1] == " " or line.split(":")[0].isidentifier() for line in paragraph.splitlines())
+def _is_parameter(paragraph: str, names: Container[str]) -> bool:
+    return all(line[:1] == " " or line.split(":")[0] in names for line in paragraph.splitlines())
 
 
 def _pairs(pairs: list[str] | None) -> dict[str, Any]:

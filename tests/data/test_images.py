@@ -6,6 +6,7 @@ import struct
 import time
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 
 from konspekt.core.errors import ConfigError, DataError, ResourceError
-from konspekt.data import images as module
+from konspekt.data import image_arrays
 from konspekt.data.images import BadItem, Images, ImageSchema, read_images
 
 RNG = np.random.default_rng(0)
@@ -233,7 +234,7 @@ def test_arrays_and_files_agree_about_resizing(tmp_path):
 def test_resizing_in_pieces_changes_nothing(monkeypatch):
     x = RNG.integers(0, 256, (7, 20, 30, 4), dtype=np.uint8)
     whole = read_images(x, image_size=8, channels=1).pixels
-    monkeypatch.setattr(module, "CHUNK", 3 * 4 * 20 * 30)
+    monkeypatch.setattr(image_arrays, "CHUNK", 3 * 4 * 20 * 30)
     assert torch.equal(read_images(x, image_size=8, channels=1).pixels, whole)
 
 
@@ -382,7 +383,7 @@ def refuse(monkeypatch, part: str, error: type[OSError] = PermissionError) -> No
             raise error(13, "refused", str(folder))
         return scandir(folder)
 
-    monkeypatch.setattr(module.os, "scandir", scan)
+    monkeypatch.setattr(os, "scandir", scan)
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
@@ -399,7 +400,7 @@ def test_a_folder_behind_a_closed_one(tmp_path, monkeypatch):
     def refused(path):
         raise PermissionError(13, "refused", str(path))
 
-    monkeypatch.setattr(module.Path, "is_dir", refused)
+    monkeypatch.setattr(Path, "is_dir", refused)
     with pytest.raises(DataError, match="cannot be read: no permission"):
         read_images(tmp_path)
 
@@ -577,7 +578,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, **options)
 
-    monkeypatch.setattr(module.Image, "open", refused)
+    monkeypatch.setattr(Image, "open", refused)
     with pytest.raises(DataError, match=r"c/0.png: no permission to read it"):
         read_images(tmp_path)
 
@@ -611,7 +612,7 @@ def test_images_that_do_not_fit_in_memory(monkeypatch):
     def full(*shape, **_):
         raise RuntimeError("can't allocate memory")
 
-    monkeypatch.setattr(module.torch, "empty", full)
+    monkeypatch.setattr(torch, "empty", full)
     with pytest.raises(ResourceError, match=r"2 images of 1024 x 1024 pixels and 3 channels need 0.0 GiB.*image_size="):
         read_images([np.zeros((1024, 1024, 3), np.uint8)] * 2)
 
@@ -803,7 +804,7 @@ def test_pillow_images_that_are_bad(tmp_path, bad_folder):
 
 @pytest.mark.parametrize("chunk", [1, 2**22])
 def test_learn_measures_each_channel(monkeypatch, chunk):
-    monkeypatch.setattr(module, "CHUNK", chunk)
+    monkeypatch.setattr(image_arrays, "CHUNK", chunk)
     x = RNG.random((10, 3, 8, 9)) * np.array([1, 100, 0])[:, None, None] + np.array([0, 5, 0.1])[:, None, None]
     schema = ImageSchema.learn(read_images(x))
     exact = x.astype(np.float32).astype(float)

@@ -86,7 +86,9 @@ def test_memory_that_is_shared_or_not_contiguous(tmp_path):
     assert math.isnan(read(write(tmp_path, "fit", 2, {"x": torch.tensor(math.nan)}))["x"])
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", torch.float32, [1, lambda: 0]], ids=repr)
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, b"bytes", torch.float32, [1, lambda: 0]], ids=lambda v: type(v).__name__
+)
 def test_what_is_neither_tensor_nor_json(tmp_path, value):
     with pytest.raises(TypeError, match=r"state at state\.a\S* must be tensors and JSON, got \w+"):
         write(tmp_path, "fit", 1, {"a": value})

@@ -25,6 +25,7 @@ def fit(run_dir, seconds, log):
 
     def slow(self):
         step(self)
+        log.with_name("stepping").touch()
         until = time.monotonic() + seconds
         while time.monotonic() < until:  # a signal ends a sleep, a computation goes on
             time.sleep(0.01)
@@ -75,10 +76,9 @@ def test_it_stops_with_a_checkpoint_and_the_advice_leads_to_the_same_weights(
 def test_the_second_press_quits_at_once(fork, tmp_path):
     run, log = tmp_path / "run", tmp_path / "output"
     child = fork(lambda: fit(run, 20, log))
-    wait_for((run / "config.yaml").exists)
-    time.sleep(0.3)  # it is in its first step
+    wait_for((tmp_path / "stepping").exists)
     os.killpg(child, signal.SIGINT)
-    time.sleep(0.2)
+    time.sleep(0.3)
     assert os.waitpid(child, os.WNOHANG) == (0, 0)  # the first waits for the step
     os.killpg(child, signal.SIGINT)
     began = time.monotonic()

@@ -200,7 +200,11 @@ def test_any_file_may_be_damaged(tmp_path, runs, undrawn, damaged, content):
     folder = runs.regression(tmp_path / "a", count=20)
     runs.keep(folder, "attempts", "table", [{"a": 1}])
     (folder / damaged).write_bytes(content)
-    read(folder)
+    text = read(folder).text
+    assert "mlp-regressor on flats.csv" in text
+    # JSON that is whole but says odd things is taken for what it is worth; whatever else is damaged, the page names.
+    whole = content.startswith(b"{") and damaged in ("data.json", "items/items.json", "result.json")
+    assert (damaged.rpartition("/")[2] in text) is not whole
 
 
 def test_what_is_damaged_is_named(tmp_path, runs):

@@ -222,13 +222,16 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = [a for a in arguments if a != "--debug"] or ["--help"]
     try:
         code = app(args=arguments, standalone_mode=False, prog_name="konspekt")
+        sys.stdout.flush()
         if code == 130:  # what typer makes of KeyboardInterrupt: a second Ctrl-C, or one outside of the training
             code = 1
             _complain("stopped by Ctrl-C", debug)
     except KonspektError as error:
         code = 2 if isinstance(error, ConfigError) else 1
         _complain(str(error), debug)
-    except BrokenPipeError:  # the reader had enough
+    except (BrokenPipeError, SystemExit) as stop:  # the reader had enough, which typer turns into an exit
+        if not isinstance(stop, BrokenPipeError) and not isinstance(stop.__context__, BrokenPipeError):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except MemoryError:

@@ -48,11 +48,20 @@ class TestLock:
         Run(run.path).close()
 
     def test_a_folder_with_a_run_is_only_resumed(self, run):
-        run.close()
         (run.path / "config.yaml").write_text("system: x\n")
+        run.close()
         with pytest.raises(ConfigError, match="already holds a run; resume it, or give another run_dir"):
             Run(run.path)
         Run(run.path, resume=True).close()
+
+    def test_a_folder_in_which_no_run_was_begun_is_removed(self, run):
+        run.close()
+        assert not run.path.exists()
+
+    def test_a_folder_that_holds_something_else_is_left(self, run):
+        (run.path / "mine.txt").write_text("mine")
+        run.close()
+        assert [p.name for p in run.path.iterdir()] == ["mine.txt"]
 
     def test_a_place_that_cannot_be_a_folder(self, tmp_path):
         (tmp_path / "file").write_text("")

@@ -15,6 +15,7 @@ Paths inside are relative, so the folder can be moved. A run without a folder ke
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -65,6 +66,8 @@ class Run:
             raise ResourceError(
                 f"another process is writing to the run folder {self.path}; wait for it, or give another run_dir"
             ) from None
+        if resume:
+            self.history = [r for r in read_metrics(self.path) if r["kind"] == "epoch"]
 
     @property
     def checkpoints(self) -> Path | None:
@@ -72,7 +75,11 @@ class Run:
         return self.path / "checkpoint" if self.path else None
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Let go of the folder; one in which no run was begun is removed."""
+        if self.path is not None and self._lock is not None and not (self.path / "config.yaml").exists():
+            (self.path / ".lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # there is something else in it
+                self.path.rmdir()
         for file in (self._metrics, self._lock):
             if file is not None:
                 file.close()

@@ -8,6 +8,7 @@ before a weight is touched.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -76,8 +77,13 @@ def minimise(
 
     A run opened with `resume=True` skips stages that are finished and continues inside the open one.
 
-    Raises DivergedError where a loss or gradient is not finite, InterruptedFit on Ctrl-C.
+    stage: letters, digits, _ and -; each `minimise` of a fit has its own.
+
+    Raises DivergedError where a loss or gradient is not finite, InterruptedFit on Ctrl-C, ConfigError where parameters,
+    players or the name of the stage do not do.
     """
+    if not re.fullmatch(r"[\w-]+", stage):
+        raise ConfigError(f"a stage's name must be letters, digits, _ and -, as a folder bears it; got {stage!r}")
     for source in (batches, validation):
         if source is not None:
             source.collate_as(objective.collate)
@@ -211,6 +217,7 @@ class _Loop:
     ) -> None:
         self.objective, self.batches, self.training, self.run = objective, batches, training, run
         self.validation, self.stage, self.callbacks = validation, stage, callbacks
+        self._check_apart(objective.players())
         self.players = {name: Closure(self, name, groups) for name, groups in objective.players().items()}
         self.first = next(iter(self.players))
         # `players()` may be costly, so the default of `turns`, which asks it, is answered once.
@@ -240,6 +247,15 @@ class _Loop:
         self.seconds = 0.0
         self._clear()
 
+    @staticmethod
+    def _check_apart(players: dict[str, list[dict[str, Any]]]) -> None:
+        """Raise ConfigError where two players would move one parameter."""
+        owner: dict[Any, str] = {}
+        for name, groups in players.items():
+            for p in [p for group in groups for p in group["params"]]:
+                if owner.setdefault(p, name) != name:
+                    raise ConfigError(f"players {owner[p]!r} and {name!r} share a parameter of shape {tuple(p.shape)}")
+
     def _clear(self) -> None:
         """Begin the sums of an epoch."""
         self.sums: dict[str, Any] = {}
@@ -257,6 +273,8 @@ class _Loop:
             try:
                 while self.epoch < training.epochs and stopped == "epochs":
                     stopped = self._epoch(progress)
+                    if self.interrupt.pressed:
+                        self._interrupted()
             finally:
                 progress.close()
         self.seconds = time.perf_counter() - self.began
@@ -408,7 +426,7 @@ class _Loop:
         record: dict[str, Any] = {"stage": self.stage, "epoch": self.epoch, "step": self.step, **self._means()}
         record["lr"] = player.optimizer.param_groups[0]["lr"]
         record["grad_norm"] = float(self.last_norm) if self.deferred else player.norm
-        if self.run.path:
+        if self.run.path and self.batch:  # a run resumed at an epoch's end has seen no gradient
             named = [(n, p.grad) for n, p in self.objective.named_parameters() if p.grad is not None]
             norms = torch._foreach_norm([g for _, g in named])
             record["grad_norms"] = {n: float(v) for (n, _), v in zip(named, norms, strict=True)}

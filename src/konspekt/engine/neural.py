@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import numbers
 import secrets
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,23 +143,22 @@ class NeuralEstimator(Training, Estimator):
         """Read the data, split, and learn the schema from the training items."""
         where = type(self).__name__
         opened = self.reader.open(self, X, y)
-        fraction = (
-            validation if isinstance(validation, float) else self.validation_fraction if validation is None else 0
-        )
-        if isinstance(validation, float) and not 0 <= validation < 1:
+        is_share = isinstance(validation, numbers.Real)  # NumPy's numbers and, to be refused, 1 and True too
+        fraction: Any = validation if is_share else self.validation_fraction if validation is None else 0
+        if is_share and (not 0 <= fraction < 1 or isinstance(validation, bool)):
             raise ConfigError(f"{where}: validation as a fraction must be at least 0 and less than 1, got {validation}")
-        train, held = self._split(opened.total, fraction or 0.0, self.strata(opened.y))
+        train, held = self._split(opened.total, float(fraction or 0), self.strata(opened.y))
         learned = self.reader.learn(self, opened, train.numpy())
         self.schema_ = learned.schema
         self.targets_, target = self.learn_targets(opened.y, train.numpy())
         fields = dict(learned.fields) | ({} if target is None else {"y": target})
-        self.check_training(len(held) > 0 or (validation is not None and not isinstance(validation, float)))
+        self.check_training(len(held) > 0 or (validation is not None and not is_share))
         fields = {name: field.to(device) for name, field in fields.items()}
         batch_size = None if getattr(probe_optimizer(self), "full_batch", False) else self.batch_size
         seed = mix(self.seed_, 2)
         measured = max(batch_size or 0, _PREDICT_BATCH)
         held_out: Resident | None = None
-        if validation is not None and not isinstance(validation, float):
+        if validation is not None and not is_share:
             pair = isinstance(validation, tuple) and len(validation) == 2
             X_held, y_held = validation if pair else (validation, y if isinstance(y, (str, tuple)) else None)
             encoded = self.encode(X_held, y_held, truth=True, on_bad=self.on_bad)
@@ -266,16 +267,32 @@ class NeuralEstimator(Training, Estimator):
             self.n_features_in_ = int(config["n_features_in"])
         if "feature_names_in" in config:
             self.feature_names_in_ = np.array(config["feature_names_in"], dtype=object)
-        with torch.random.fork_rng(devices=[]):
-            objective = self.build(self.schema_, self.targets_)
-        own = objective.state_dict()
+        try:
+            with torch.device("meta"):  # a damaged file may describe a net that fills the memory; here it takes none
+                own = self.build(self.schema_, self.targets_).state_dict()
+        except (RuntimeError, NotImplementedError):  # a net that looks at numbers while it is built
+            with torch.random.fork_rng(devices=[]):
+                own = self.build(self.schema_, self.targets_).state_dict()
         wrong = sorted(set(own) ^ set(tensors)) or [
-            f"{n} {tuple(tensors[n].shape)} for {tuple(own[n].shape)}" for n in own if own[n].shape != tensors[n].shape
+            f"{n} {tuple(tensors[n].shape)} {tensors[n].dtype} for {tuple(own[n].shape)} {own[n].dtype}"
+            for n in own
+            if (own[n].shape, own[n].dtype) != (tensors[n].shape, tensors[n].dtype)
         ]
         if wrong:
             raise DataError(f"the weights do not fit the model that config.json describes: {', '.join(wrong[:8])}")
+        broken = [n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+        if broken:
+            raise DataError(f"weights that are NaN or infinite: {', '.join(broken[:8])}")
+        with torch.random.fork_rng(devices=[]):
+            objective = self.build(self.schema_, self.targets_)
         objective.load_state_dict(tensors)
-        self.objective_ = objective.to(choose_device(self.device)).eval()
+        try:
+            device = choose_device(self.device)
+        except ConfigError as error:
+            warnings.warn(f"{error}; the model is loaded with device='auto'", stacklevel=4)
+            self.device = "auto"
+            device = choose_device(self.device)
+        self.objective_ = objective.to(device).eval()
 
 
 def _widened(batch: Batch) -> Batch:
@@ -335,9 +352,25 @@ class NeuralClassifier(ClassifierMixin, NeuralEstimator):
         codes = self.outputs(X)["logits"].argmax(dim=1)
         return self.targets_.decode(codes)  # type: ignore[no-any-return]
 
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """The accuracy of the predictions for X; y as in `fit`. Labels that the training had not count as errors."""
+        from sklearn.metrics import accuracy_score
+
+        check_is_fitted(self, "objective_")
+        encoded = self.reader.encode(self, *self._unpacked(X, y), truth=True)
+        codes = self._forward(self._batches(encoded))["logits"].argmax(dim=1)
+        return float(accuracy_score(encoded.y, self.targets_.decode(codes), sample_weight=sample_weight))
+
+    def learned(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The schema, the classes and their weights as JSON, and the objective's weights."""
+        config, tensors = super().learned()
+        config["class_weights"] = None if self.class_weights_ is None else self.class_weights_.tolist()
+        return config, tensors
+
     def restore(self, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Take back what `learned` gave."""
-        self.class_weights_ = None
+        weights = config["class_weights"]
+        self.class_weights_ = None if weights is None else torch.tensor([float(w) for w in weights])
         super().restore(config, tensors)
         self.classes_ = self.targets_.classes
 
@@ -356,6 +389,15 @@ class NeuralRegressor(RegressorMixin, NeuralEstimator):
         """Predictions in the target's own units: (N,), or (N, T) if y was so."""
         standardised = self.outputs(X)["prediction"]
         return self.targets_.decode(standardised)  # type: ignore[no-any-return]
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """R^2 of the predictions for X, averaged over targets; y as in `fit`."""
+        from sklearn.metrics import r2_score
+
+        check_is_fitted(self, "objective_")
+        encoded = self.reader.encode(self, *self._unpacked(X, y), truth=True)
+        predicted = self.targets_.decode(self._forward(self._batches(encoded))["prediction"])
+        return float(r2_score(encoded.y, predicted, sample_weight=sample_weight))
 
     def predict_frame(self, X: Any) -> pd.DataFrame:
         """A row for each item: its name, and the prediction for each target."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import shlex
+import shutil
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,10 +108,13 @@ def begin(
     for note in learned.notes:
         run.log(note)
         if estimator.verbose:
-            print(note, flush=True)  # noqa: T201, what `verbose` is for
+            width = shutil.get_terminal_size((80, 24)).columns
+            print(textwrap.fill(note, width, subsequent_indent="  "), flush=True)  # noqa: T201, what `verbose` is for
     if run.path is None:
         return
-    digest = hashlib.sha256()
+    # The fields are standardised: only with the schema are they the data.
+    known = {"schema": estimator.schema_.to_json(), "targets": estimator.targets_ and estimator.targets_.to_json()}
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode())
     fingerprint(splits.train, digest)
     mark = fingerprint(splits.validation, digest)
     if past is not None:

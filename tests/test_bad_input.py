@@ -467,7 +467,7 @@ def edit(folder, change):
     seal(folder)
 
 
-def refused(folder, *parts, file=None):
+def check_refused(folder, *parts, file=None):
     fails(lambda: konspekt.load(folder), DataError, str(folder / file) if file else str(folder), *parts)
 
 
@@ -477,7 +477,7 @@ def test_a_flipped_byte_is_found_wherever_it_is(model, name):
     places = range(0, len(data), max(1, len(data) // 40))
     for place in places:
         (model / name).write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
-        refused(model)
+        check_refused(model)
     (model / name).write_bytes(data)
     konspekt.load(model)
 
@@ -486,15 +486,15 @@ def test_a_flipped_byte_is_found_wherever_it_is(model, name):
 def test_a_file_that_is_cut_or_gone(model, name):
     data = (model / name).read_bytes()
     (model / name).write_bytes(data[: len(data) // 2])
-    refused(model, name)
+    check_refused(model, name)
     (model / name).unlink()
-    refused(model, name)
+    check_refused(model, name)
     (model / name).mkdir()
-    refused(model, name)
+    check_refused(model, name)
 
 
 def test_what_is_no_model_folder(tmp_path):
-    refused(tmp_path, "manifest.json")
+    check_refused(tmp_path, "manifest.json")
     fails(lambda: konspekt.load(tmp_path / "no"), DataError, "no such folder")
     (tmp_path / "file").touch()
     fails(lambda: konspekt.load(tmp_path / "file"), DataError, "no such folder")
@@ -521,14 +521,14 @@ def test_names_that_lead_out_of_the_folder(model, name, tmp_path):
     manifest = json.loads((model / "manifest.json").read_text())
     manifest["files"][name] = {"bytes": 4, "sha256": hashlib.sha256(b"evil").hexdigest()}
     (model / "manifest.json").write_text(json.dumps(manifest))
-    refused(model, "do not trust it", file="manifest.json")
+    check_refused(model, "do not trust it", file="manifest.json")
 
 
 @pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "manifest.json"])
 def test_links_are_not_followed(model, name, tmp_path):
     (model / name).rename(tmp_path / name)
     (model / name).symlink_to(tmp_path / name)
-    refused(model, name)
+    check_refused(model, name)
 
 
 def test_a_pickle_in_disguise_is_not_read(model, tmp_path):
@@ -543,10 +543,10 @@ def test_a_pickle_in_disguise_is_not_read(model, tmp_path):
     for payload in payloads.values():
         (model / "weights.safetensors").write_bytes(payload)
         seal(model)
-        refused(model, file="weights.safetensors")
+        check_refused(model, file="weights.safetensors")
     (model / "config.json").write_bytes(pickle.dumps(Evil(trap)))
     seal(model)
-    refused(model, file="config.json")
+    check_refused(model, file="config.json")
     assert not trap.exists()
     with pickle.loads(payloads["pickle"]):  # noqa: S301, the payload is one: read, it runs
         assert trap.exists()
@@ -577,18 +577,18 @@ def test_weights_that_are_no_safetensors(model, case):
     data, message = case
     (model / "weights.safetensors").write_bytes(data)
     seal(model)
-    refused(model, message, file="weights.safetensors")
+    check_refused(model, message, file="weights.safetensors")
 
 
 def test_weights_of_another_model(model, tmp_path):
     other = classify(FRAME, Y, hidden=(5,)).save(tmp_path / "other")
     (model / "weights.safetensors").write_bytes((other / "weights.safetensors").read_bytes())
     seal(model)
-    refused(model, "weights do not fit", "(5,", "(4,")
+    check_refused(model, "weights do not fit", "(5,", "(4,")
     other = LogisticClassifier(epochs=1).fit(FRAME, Y).save(tmp_path / "logistic")
     (model / "weights.safetensors").write_bytes((other / "weights.safetensors").read_bytes())
     seal(model)
-    refused(model, "weights do not fit", "model.linear.weight")
+    check_refused(model, "weights do not fit", "model.linear.weight")
 
 
 JSON = {
@@ -608,7 +608,7 @@ def test_json_that_is_none_of_ours(model, name, data):
     (model / name).write_bytes(data)
     if name == "config.json":
         seal(model)
-    refused(model, file=name)
+    check_refused(model, file=name)
 
 
 MANIFEST = {
@@ -624,7 +624,7 @@ MANIFEST = {
 def test_a_manifest_that_is_wrong(model, change):
     manifest = json.loads((model / "manifest.json").read_text())
     (model / "manifest.json").write_text(json.dumps(manifest | change))
-    refused(model)
+    check_refused(model)
 
 
 def put(*path_and_value):
@@ -704,7 +704,7 @@ def test_a_config_that_a_hostile_author_wrote(model, case, tmp_path, monkeypatch
     change, *parts = case
     edit(model, change)
     before = sorted(tmp_path.rglob("*"))
-    refused(model, *parts)
+    check_refused(model, *parts)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -719,10 +719,10 @@ def test_numbers_of_a_regression_in_the_config(tmp_path):
         ("mean", "x"),
     ):
         edit(folder, put("learned", "targets", key, value))
-        refused(folder)
+        check_refused(folder)
         (folder / "config.json").write_bytes(data)
     edit(folder, put("params", "degree", 10**9))
-    refused(folder, "degree=1000000000")
+    check_refused(folder, "degree=1000000000")
 
 
 def test_an_image_model_in_the_config(tmp_path):
@@ -740,10 +740,10 @@ def test_an_image_model_in_the_config(tmp_path):
         ("code", 1),
     ):
         edit(folder, put("learned", "schema", key, value))
-        refused(folder)
+        check_refused(folder)
         (folder / "config.json").write_bytes(data)
     edit(folder, put("params", "arch", "mlp(hidden=(10**9,))"))
-    refused(folder, "arch")
+    check_refused(folder, "arch")
 
 
 # ---------------------------------------------------------------------------------------------------- the machine

@@ -12,6 +12,7 @@ import os
 import pickle
 import struct
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,13 @@ class Evil:
 
 MULTI = pd.MultiIndex.from_tuples([("a", "x"), ("a", "y"), ("b", "x")])
 
+
+def a_matrix(values):
+    with warnings.catch_warnings():  # whether NumPy says that it will go depends on who imported it before
+        warnings.simplefilter("ignore")
+        return np.matrix(values)
+
+
 TRAINING = {
     # the contract's list
     "no rows": (np.empty((0, 3)), [], DataError, "0 sample(s)", "MLPClassifier"),
@@ -103,7 +111,7 @@ TRAINING = {
     "no columns": (FRAME[[]], Y, DataError, "no column is left"),
     "a Series": (FRAME["a"], Y, DataError, "Pass a DataFrame"),
     "sparse": (sparse.csr_matrix(X), Y, TypeError, "dense data is required", "toarray()"),
-    "np.matrix": (np.matrix(X), Y, TypeError, "np.asarray"),
+    "np.matrix": (a_matrix(X), Y, TypeError, "np.asarray"),
     "a dict": ({"a": X[:, 0]}, Y, DataError, "got a dict", "pd.DataFrame(X)"),
     "a list of dicts": ([{"a": 1}] * N, Y, DataError, "got a list of dict", "pd.DataFrame(X)"),
     "ragged rows": ([[1, 2], [3]] * 10, Y, DataError, "of one length"),

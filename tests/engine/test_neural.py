@@ -140,3 +140,40 @@ def test_two_players_may_not_share_a_parameter():
     batches = konspekt.data.Resident({"x": torch.zeros(2, 1)})
     with pytest.raises(ConfigError, match=r"players 'one' and 'two' share a parameter of shape \(1, 1\)"):
         minimise(Shared(), batches, Training(), run=Run())
+
+
+def test_a_fit_that_fails_leaves_the_earlier_one(tmp_path):
+    X, y = tiny("tabular-classification")
+    model = MLPClassifier(epochs=1).fit(X, y)
+    before = model.predict_proba(X)
+    with pytest.raises(DataError):
+        model.fit(X[["a", "b"]], y[:3])
+    assert np.array_equal(model.predict_proba(X), before)
+
+
+def test_resume_with_fewer_epochs_than_done_is_refused(tmp_path):
+    X, y = tiny("tabular-classification")
+    MLPClassifier(epochs=3, run_dir=str(tmp_path / "run")).fit(X, y)
+    with pytest.raises(ConfigError, match="is in epoch 3 already; epochs=2 cannot be had back"):
+        MLPClassifier(epochs=2).fit(X, y, resume=tmp_path / "run")
+
+
+def test_leading_zeros_of_names_and_labels_are_kept(tmp_path):
+    zips = [f"{i % 10:05d}" for i in range(40)]
+    table = pd.DataFrame({"zip": zips, "x": np.arange(40.0), "y": [f"00{i % 10 // 5}" for i in range(40)]})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    given = {"epochs": 40, "lr": 0.02, "types": {"zip": "category"}}
+    from_frame = MLPClassifier(**given).fit(table, "y")
+    from_file = MLPClassifier(**given).fit(tmp_path / "table.csv", "y")
+    assert from_file.classes_.tolist() == ["000", "001"]
+    assert from_frame.score(tmp_path / "table.csv", "y") == from_file.score(table, "y") == 1
+
+
+def test_batch_norm_of_single_items_is_refused():
+    with pytest.raises(ConfigError, match="norm='batch' needs batches of several items"):
+        MLPClassifier(norm="batch", batch_size=1).fit(*tiny("tabular-classification"))
+
+
+def test_run_dir_must_be_a_folder():
+    with pytest.raises(ConfigError, match="run_dir must name a folder"):
+        MLPClassifier(run_dir="").fit(*tiny("tabular-classification"))

@@ -299,11 +299,14 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--config {path}: not readable as YAML ({' '.join(str(error).split())[:160]})") from None
     if not isinstance(given, dict) or not all(isinstance(k, str) for k in given):
         raise ConfigError(f"--config {path}: a mapping of names to values belongs there")
-    flat = {k: v for k, v in given.items() if k not in ("params", "data", *_OF_A_RUN)}
+    own = set(_OF_A_RUN) <= set(given)  # else such a key is one that nobody reads, and is refused as unknown
+    flat = {k: v for k, v in given.items() if k not in ("params", "data", *(_OF_A_RUN if own else ()))}
     params = given.get("params", {})
     if not isinstance(params, dict):
         raise ConfigError(f"--config {path}: params must be a mapping")
-    own = set(_OF_A_RUN) <= set(given)
+    twice = sorted(set(params) & set(flat))
+    if twice:
+        raise ConfigError(f"--config {path}: {', '.join(twice)} is given both at the top and under params")
     flat |= {k: v for k, v in params.items() if not (own and k in ("run_dir", "verbose"))}
     data = given.get("data")
     if isinstance(data, Mapping):

@@ -215,7 +215,8 @@ class Param:
                 parts = _split(text.strip("()[]"))
                 value = tuple(self.item.parse(owner, p) if self.item else p for p in parts)
             elif self.base is Mapping:
-                value = dict(part.rsplit(":", 1) for part in _split(text))
+                pairs = (part.rsplit(":", 1) for part in _split(text.strip("{} ")))
+                value = {key.strip(" '\""): item.strip(" '\"") for key, item in pairs}
             elif self.base is bool:
                 value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
             elif self.base is int:
@@ -340,7 +341,9 @@ def parse_params(owner: type, given: Mapping[str, Any]) -> dict[str, Any]:
     values = {}
     for name, value in given.items():
         if name not in known:
-            raise ConfigError(f"{owner.__name__} has no parameter {name!r}; {nearest(name, known)}")
+            system = getattr(owner.__dict__.get("__konspekt__"), "name", "SYSTEM")
+            hint = nearest(name, known).replace("konspekt list", f"konspekt info {system}")
+            raise ConfigError(f"{owner.__name__} has no parameter {name!r}; {hint}")
         if isinstance(value, str):
             values[name] = known[name].parse(owner.__name__, value)
         else:

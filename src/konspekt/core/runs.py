@@ -53,7 +53,9 @@ class Run:
         if self.path is None:
             return
         if not resume and (self.path / "config.yaml").exists():
-            raise ConfigError(f"{self.path} already holds a run; resume it, or give another run_dir")
+            raise ConfigError(
+                f"{self.path} already holds a run; resume it, or give another run_dir (or remove the folder)"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("w")

@@ -98,10 +98,12 @@ class TableReader:
     def open(self, estimator: Any, X: Any, y: Any) -> Opened:
         """Read a table for a fit; y is an array, a Series or DataFrame, or the name of the column (names: a tuple)."""
         where = type(estimator).__name__
-        X, y = split_target(X, y)
+        types = getattr(estimator, "types", None) or {}
+        X, y = split_target(X, y, [str(name) for name, kind in types.items() if kind == "category"])
         if y is None:
             raise DataError(
-                f"{where}: requires y to be passed, but the target y is None; give y, or the name of its column"
+                f"{where}: requires y to be passed, but the target y is None; give y, or the name of its column "
+                "(target=COLUMN on the command line)"
             )
         y = as_target(y, where)
         X = self._checked(estimator, X, reset=True)
@@ -129,9 +131,9 @@ class TableReader:
         """Encode a table in the way of the training; items are called by their row number, from 0."""
         where = type(estimator).__name__
         from_file = isinstance(X, (str, Path))
-        X, y = split_target(X, y)
+        X, y = split_target(X, y, [c.name for c in estimator.schema_.categories])
         if truth and y is None:
-            raise DataError(f"{where}: the true y is needed here: give y, or the name of its column")
+            raise DataError(f"{where}: the true y is needed here: give y, or the name of its column (target=COLUMN)")
         if from_file:
             X = estimator.schema_.match(X, where)
         X = self._checked(estimator, X, reset=False)
@@ -212,6 +214,9 @@ class ImageReader:
             return {"image": shape, "ignored": images.ignored}
 
         notes = []
+        splits = sorted(set(images.labels or []) & {"train", "test", "val", "valid", "validation"})
+        if splits:
+            notes.append(f"classes named {', '.join(splits)}: is this a folder of splits? Then give one of its folders")
         if images.bad:
             notes.append(f"{len(images.bad)} images could not be read and were skipped; data.json lists them")
         if images.ignored:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import gzip
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -65,8 +65,10 @@ def is_table(X: Any) -> bool:
     return isinstance(X, pd.DataFrame) or (isinstance(X, (str, Path)) and str(X).lower().endswith(_SUFFIXES))
 
 
-def read_csv(path: str | Path) -> pd.DataFrame:
+def read_csv(path: str | Path, texts: Collection[str] = ()) -> pd.DataFrame:
     """Read a csv file, also .csv.gz: UTF-8, commas, the names of the columns in the first line.
+
+    texts: columns of names or labels; where one has leading zeros ("007"), they are kept.
 
     Raises DataError where it cannot be read, is empty, names a column twice or has more values than names in a row.
     """
@@ -86,6 +88,10 @@ def read_csv(path: str | Path) -> pd.DataFrame:
                     f"or give pd.read_csv({str(path)!r}, sep={separator!r})"
                 )
             frame = pd.read_csv(path, low_memory=False, index_col=False)
+            for name in [n for n in texts if n in frame.columns and frame[n].dtype.kind in "iuf"]:
+                written = pd.read_csv(path, usecols=[name], dtype=str, index_col=False)[name]
+                if written.str.match(r"0\d", na=False).any():
+                    frame[name] = written
     except pd.errors.EmptyDataError:
         raise DataError(f"{path}: the file is empty") from None
     except pd.errors.ParserWarning:
@@ -105,8 +111,10 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def split_target(X: Any, y: Any) -> tuple[Any, Any]:
+def split_target(X: Any, y: Any, categories: Collection[str] = ()) -> tuple[Any, Any]:
     """Read X if it is a csv file, and take the column that y names (or columns) out of it.
+
+    categories: columns of a file whose values are names, not numbers.
 
     Raises DataError where there is no such column, or X has no columns with names.
     """
@@ -114,7 +122,7 @@ def split_target(X: Any, y: Any) -> tuple[Any, Any]:
     if isinstance(X, (str, Path)):
         if not is_table(X):
             raise DataError(f"{X!s}: not a table; tables are .csv or .csv.gz files, DataFrames and arrays")
-        X = read_csv(X)
+        X = read_csv(X, {*categories, *([y] if isinstance(y, str) else y if isinstance(y, tuple) else ())})
     elif hasattr(X, "columns") and hasattr(X, "to_pandas"):  # polars, pyarrow
         X = X.to_pandas()
     names = [y] if isinstance(y, str) else list(y) if isinstance(y, tuple) else None
@@ -378,6 +386,10 @@ def _learn_column(name: str, series: pd.Series[Any], kind: str, where: str) -> C
             counts[value] = counts.get(value, 0) + 1
     kept = sorted(sorted(counts), key=lambda c: -counts[c])[:MAX_CATEGORIES]
     note = ""
+    if len(counts) > max(20, 0.5 * len(series)):
+        note = (
+            f"{len(counts)} different values in {len(series)} rows: a name, a date? types={name}:ignored leaves it out"
+        )
     if len(counts) > len(kept):
         note = f"{len(counts)} different values; the {len(kept)} most frequent have a code each, the rest share one"
     return Column(name, kind, missing=missing, categories=sorted(kept), note=note)

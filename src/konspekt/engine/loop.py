@@ -511,6 +511,11 @@ class _Loop:
             run.rewind(self.stage, -1, 0)
             return False
         state, finished, damaged = found
+        done = state["epoch"] + bool(state["within"])
+        if self.training.epochs < done:
+            raise ConfigError(
+                f"{run.path} is in epoch {done} already; epochs={self.training.epochs} cannot be had back"
+            )
         for message in damaged:
             text = f"a damaged checkpoint was passed over for the one before: {message}"
             run.log(text, warning=True)

@@ -117,6 +117,16 @@ class NeuralEstimator(Training, Estimator):
 
         Raises ConfigError on a parameter, DataError on the data, DivergedError where the loss is not finite.
         """
+        before = dict(vars(self))
+        try:
+            self._fit(X, y, validation, resume, callbacks)
+        except BaseException:
+            self.__dict__.clear()  # what an earlier fit learned still predicts, and nothing half learned does
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _fit(self, X: Any, y: Any, validation: Any, resume: str | Path | None, callbacks: Sequence[Callback]) -> None:
         self.check_params()
         device = choose_device(self.device)
         started = time.perf_counter()
@@ -135,7 +145,6 @@ class NeuralEstimator(Training, Estimator):
                 self.history_, self.n_iter_ = run.history, len(run.history)
                 record.finish(self, run, learned, splits, timings, started)
             self.run_ = run
-        return self
 
     def _read(
         self, X: Any, y: Any, validation: Any, device: torch.device

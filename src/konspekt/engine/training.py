@@ -63,6 +63,8 @@ class Training:
     def check_training(self, has_validation: bool) -> None:
         """Raise ConfigError where parameters do not go together."""
         name = type(self).__name__
+        if self.run_dir == "":
+            raise ConfigError(f"{name}: run_dir must name a folder, got ''")
         if self.patience is not None and not has_validation:
             raise ConfigError(
                 f"{name}: patience={self.patience} needs validation data to watch: give validation=, or "

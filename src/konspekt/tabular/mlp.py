@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from konspekt.core.errors import ResourceError
+from konspekt.core.errors import ConfigError, ResourceError
 from konspekt.core.params import AtLeast, LessThan, Registered, Search
 from konspekt.core.registry import system
 from konspekt.data.readers import TableReader
@@ -165,6 +165,8 @@ class MLPRegressor(NeuralRegressor):
 
 
 def _net(estimator: MLPClassifier | MLPRegressor, schema: TableSchema, num_outputs: int) -> MLP:
+    if estimator.norm == "batch" and estimator.batch_size == 1:
+        raise ConfigError(f"{type(estimator).__name__}: norm='batch' needs batches of several items, got batch_size=1")
     try:
         return MLP(
             schema.num_features,

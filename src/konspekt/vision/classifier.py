@@ -41,8 +41,9 @@ class ImageClassifier(NeuralClassifier):
     """Classify images.
 
     X: a folder with one sub-folder for each class (png, jpg, bmp, webp, tiff; y stays None), a list of paths or of
-    Pillow images, or an array (N, H, W), (N, H, W, C) or (N, C, H, W). y: labels (N,). Pixels of each channel are
-    standardised inside. The parameters of training are described in `Training`.
+    Pillow images, or an array (N, H, W), (N, H, W, C) or (N, C, H, W); an array (N, P) is taken for the pixels of
+    square grey images, row by row, if P is a square. y: labels (N,). Pixels of each channel are standardised inside. The
+    parameters of training are described in `Training`.
 
     arch: the net, with its arguments if need be: "lenet", "lenet(form='paper')", "mlp(hidden=(256,))".
     augment: what is done at random to training images: "shift" moves them by up to a sixteenth of their size.

@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-all lint bench docs clean
+.PHONY: demo test test-all browser lint bench docs clean
 
 demo: .venv/.installed
 	$(BIN)/konspekt fit image-classifier data=digits image_size=32 augment=shift
@@ -15,6 +15,12 @@ test: .venv/.installed
 
 test-all: .venv/.installed
 	$(BIN)/python -m pytest -n auto --all
+
+browser:  # what the tests of the report's page need; without it they are skipped
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then exit 0; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y chromium; \
+	elif command -v apt-get >/dev/null; then sudo apt-get update && sudo apt-get install -y chromium; \
+	else echo "apt-get is not here; install Chromium or Google Chrome by this system's own means" >&2; exit 1; fi
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -112,6 +112,7 @@ def images(epochs: int) -> Task:
 def by_hand(task: Task) -> tuple[float, nn.Module]:
     """The shortest loop: seconds, and the trained net."""
     net, x, y = copy.deepcopy(task.net), task.x, task.y
+    net = net.to(memory_format=torch.channels_last)  # no change for a perceptron, a fifth less time for LeNet
     orders = [generator(SEED, epoch) for epoch in range(task.epochs)]  # the same order as ours
     start = time.perf_counter()
     parameters = list(net.parameters())
@@ -347,9 +348,18 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def machine_lines(load: float | None = None) -> list[str]:
+    """The machine and the versions, as items of a list."""
+    load = os.getloadavg()[0] if load is None else load
+    busy = " The machine was busy: take the figures with care." if load > BUSY else ""
+    return [
+        f"- machine: {processor()}, {os.cpu_count()} cores; load average at the start {load:.2f}.{busy}",
+        f"- versions: Python {platform.python_version()}, torch {torch.__version__}, konspekt {konspekt.__version__}",
+    ]
+
+
 def page(lines: list[Line], load: float, repeat: int, seconds: float) -> str:
     """RESULTS.md."""
-    busy = " The machine was busy: take the figures with care." if load > BUSY else ""
     text = [
         "# Results of the benchmarks",
         "",
@@ -358,8 +368,7 @@ def page(lines: list[Line], load: float, repeat: int, seconds: float) -> str:
             f"{seconds:.0f} s."
         ),
         "",
-        f"- machine: {processor()}, {os.cpu_count()} cores; load average at the start {load:.2f}.{busy}",
-        f"- versions: Python {platform.python_version()}, torch {torch.__version__}, konspekt {konspekt.__version__}",
+        *machine_lines(load),
         (
             f"- {repeat} repetitions of each side, in turns, after one that is not counted; OMP_WAIT_POLICY="
             f"{os.environ['OMP_WAIT_POLICY']}"

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "konspekt.core.estimator",
     "report": "konspekt.reports.page",
+    "AnomalyDetector": "konspekt.tabular.anomaly",
     "ImageClassifier": "konspekt.vision.classifier",
     "LinearRegressor": "konspekt.tabular.linear",
     "LogisticClassifier": "konspekt.tabular.linear",

@@ -21,7 +21,7 @@ def counted(original):
         return original(*arguments)
     return wrapped
 if where == "step":
-    loop._Loop._step = counted(loop._Loop._step)
+    loop.Loop._step = counted(loop.Loop._step)
 else:
     folders.flush = counted(folders.flush)
 from konspekt.cli.app import main

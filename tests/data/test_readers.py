@@ -223,7 +223,9 @@ def test_a_folder_brings_its_labels(pictures):
 
 def test_everything_else_needs_labels(pictures):
     paths = sorted(pictures.rglob("*.png"))
-    with pytest.raises(DataError, match=r"ImageClassifier: requires y to be passed.*only a folder brings labels"):
+    with pytest.raises(
+        DataError, match=r"ImageClassifier: requires y to be passed.*only folders and idx files bring labels"
+    ):
         small().fit(paths)
     with pytest.raises(DataError, match="X has 8 images and y has 7 labels; they must be as many"):
         small().fit(paths, [0, 1] * 3 + [0])

@@ -47,7 +47,7 @@ def test_digits_are_eight_bit_pictures():
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("irsi", "did you mean 'iris'"), ("mnist", "known: breast-cancer"), ("", "known")]
+    ("name", "hint"), [("irsi", "did you mean 'iris'"), ("mist", "known: breast-cancer"), ("", "known")]
 )
 def test_unknown_names_suggest_the_nearest(name, hint):
     with pytest.raises(ConfigError, match=f"there is no data set '{name}'; {hint}"):

@@ -21,7 +21,7 @@ def fit(run_dir, seconds, log):
     """The command with slow steps, its output in a file."""
     sys.stdout = sys.stderr = log.open("w", buffering=1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    step = loop._Loop._step
+    step = loop.Loop._step
 
     def slow(self):
         step(self)
@@ -30,7 +30,7 @@ def fit(run_dir, seconds, log):
         while time.monotonic() < until:  # a signal ends a sleep, a computation goes on
             time.sleep(0.01)
 
-    loop._Loop._step = slow
+    loop.Loop._step = slow
     main(["fit", "mlp-classifier", *ARGUMENTS, f"run_dir={run_dir}"])
 
 

@@ -474,8 +474,8 @@ class TestSurroundings:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("tpu", "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
-            ("meta", "device must be auto, cpu, cuda or cuda:N, got 'meta'"),
+            ("tpu", "device must be auto, cpu, cuda, cuda:N or mps, got 'tpu'"),
+            ("meta", "device must be auto, cpu, cuda, cuda:N or mps, got 'meta'"),
             ("cuda:99", r"device='cuda:99': this machine has \d CUDA devices; use 'cpu'"),
         ],
     )

@@ -116,13 +116,13 @@ def test_a_steep_rate_diverges_and_what_was_saved_stays(train, tmp_path):
 @pytest.fixture
 def deferred(monkeypatch):
     """The loop as it goes on a GPU: nothing is read inside a step."""
-    init = loop._Loop.__init__
+    init = loop.Loop.__init__
 
     def patched(self, *args):
         init(self, *args)
         self.deferred = True
 
-    monkeypatch.setattr(loop._Loop, "__init__", patched)
+    monkeypatch.setattr(loop.Loop, "__init__", patched)
 
 
 class TestDeferred:
@@ -167,9 +167,9 @@ class TestDeferred:
             objective = Regression(nn.Linear(2, 1))
             with monkeypatch.context() as patch:
                 if defer:
-                    init = loop._Loop.__init__
+                    init = loop.Loop.__init__
                     patch.setattr(
-                        loop._Loop,
+                        loop.Loop,
                         "__init__",
                         lambda self, *a, init=init: (init(self, *a), setattr(self, "deferred", True))[0],
                     )

@@ -380,7 +380,10 @@ class TestEstimator:
         with pytest.raises(ConfigError) as error:
             classifier(cut, lr=0.5, hidden=(7,), epochs=9).fit(*sample(), resume=cut)
         message = str(error.value)
-        assert "cannot be resumed with other parameters than epochs, run_dir, verbose: " in message
+        assert (
+            "cannot be resumed with other parameters than epochs, max_time, workers, backend, run_dir, verbose: "
+            in message
+        )
         assert "hidden was (6,), is (7,)" in message
         assert "lr was 0.001, is 0.5" in message
         assert "epochs was" not in message

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from safetensors.numpy import save_file
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -185,6 +186,39 @@ def classification(path: Path, names=tuple("0123456789"), count=360) -> Path:
     return path
 
 
+def full(path: Path) -> Path:
+    """The same, with what a fit finds out before it begins, and a convolution first."""
+    classification(path)
+    records = metrics(best=8)
+    for i, record in enumerate(r for r in records if r["kind"] == "step"):
+        record["risk"] = 2.2 * 0.96**i + 0.1
+    write_metrics(path, records)
+    rates = [1e-6 * 10 ** (i / 10) for i in range(71)]
+    losses = [2.3 - 1.5 / (1 + (0.002 / r) ** 1.5) + (2 * r) ** 2 for r in rates]
+    tried = {"loss": [rates, losses], "taken": [[rates[35]], [losses[35]]]}
+    keep(path, "learning-rate range test", "curve", tried)
+    write(path, "chosen.json", {"fit.lr": rates[35], "fit.compile": -1})
+    value = json.loads((path / "data.json").read_text(encoding="utf-8"))
+    value["leakage"] = {
+        "duplicates": 3,
+        "examples": [["a.png", "b.png"]],
+        "identifiers": [{"name": "id", "why": "every value differs"}],
+    }
+    value["skipped"] = [
+        {"item": f"digits/4/broken-{i}.png", "reason": "cannot be read: the file is cut"} for i in range(40)
+    ]
+    write(path, "data.json", value)
+    value = json.loads((path / "result.json").read_text(encoding="utf-8"))
+    value["forecast"] = {"seconds": 20.0, "memory": 100 << 20, "step_seconds": 0.004}
+    value["actual"] = {"seconds": 10.0, "memory": 150 << 20}
+    write(path, "result.json", value)
+    write(path, "quarantine/batch-17.json", {"items": [1, 2]})
+    (path / "model").mkdir()
+    weights = np.random.default_rng(0).normal(size=(6, 1, 5, 5)).astype(np.float32)
+    save_file({"model.0.weight": weights}, path / "model" / "weights.safetensors")
+    return path
+
+
 def keep(path: Path, name: str, kind: str, value) -> None:
     write(path, f"kept/{name}.json", {"kind": kind, "value": value})
 
@@ -238,12 +272,12 @@ def bare(path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def runs():
     """The builders above."""
     from types import SimpleNamespace
 
     return SimpleNamespace(
-        HOSTILE=HOSTILE, bare=bare, classification=classification, config=config, keep=keep, metrics=metrics, png=png,
+        HOSTILE=HOSTILE, bare=bare, classification=classification, config=config, full=full, keep=keep, metrics=metrics, png=png,
         regression=regression, result=result, stages=stages, write=write, write_metrics=write_metrics,
     )  # fmt: skip

@@ -126,3 +126,13 @@ def test_text():
 )  # fmt: skip
 def test_what_is_not_of_its_kind_is_named(kind, value):
     assert re.fullmatch(r'<p class="note">This could not be shown: .{8,}\.</p>', draw("a", kind, value), re.S)
+
+
+def test_a_series_of_two_points_with_one_x_is_a_mark():
+    lines = {"normal": [[0.01, 0.1, 1.0], [0.2, 0.5, 0.3]], "odd": [[0.01, 0.1, 1.0], [0.1, 0.1, 0.8]]}
+    marked = draw("errors", "curve", lines | {"threshold": [[0.5, 0.5], [0.0, 1.0]]})
+    assert "threshold: 0.5" in marked
+    assert "threshold" not in draw("errors", "curve", lines)
+    assert marked.count("normal: from 0.2 to 0.3") == draw("errors", "curve", lines).count("normal: from 0.2 to 0.3")
+    alone = draw("errors", "curve", {"upright": [[0.5, 0.5], [0.0, 1.0]]})
+    assert "could not be shown" not in alone

@@ -111,6 +111,75 @@ def test_classification(tmp_path, runs):
     assert any(label.startswith("Loss. validation: from 1.6") for label in labels)
 
 
+def test_what_a_fit_finds_out_before_it_begins(tmp_path, runs):
+    seen = read(runs.full(tmp_path / "a"))
+    text = seen.text.replace(GAP, " ")
+    for words in (
+        "40 skipped items", "All 40 skipped items", "digits/4/broken-39.png", "Quarantine 1 file", "batch-17.json",
+        "balance of the classes: 1.52 to 1", "3 held-out items stand in the training data too", "a.png b.png",
+        "id: every value differs", "Learning-rate range test", "Running estimate of the risk", "First-layer filters",
+        "forecast actual actual / forecast time 20.0 s 10.0 s 0.5 × memory 100 MiB 150 MiB 1.5 × a step 4 ms –",
+        "Chosen by the run fit.lr 0.00316 fit.compile no", "Measures by class", "Precision and recall",
+    ):  # fmt: skip
+        assert words in text, words
+    labels = [a["aria-label"] for a in seen.of("svg")]
+    tested = next(label for label in labels if label.startswith("Learning-rate range test"))
+    assert "loss: from 2.3 " in tested
+    assert "lowest 0.822 at learning rate 0.0501" in tested
+    risk = next(label for label in labels if label.startswith("Running estimate of the risk"))
+    assert "running estimate: from 2.3 to " in risk
+    assert not any(label.startswith("Risk") for label in labels)
+    assert "Learning rate range test" not in text  # not among the kept things besides
+    assert "cannot be shown" not in text
+
+
+def test_the_rate_that_was_taken_is_marked_and_the_explosion_cut(tmp_path, runs):
+    folder = runs.full(tmp_path / "a")
+    source = report(folder).read_text(encoding="utf-8")
+    assert ">taken: 0.003162</text>" in source
+    assert "It ends where the loss explodes; rates up to 10 were tried." in source
+    tested = next(a["aria-label"] for a in Page(source).of("svg") if a["aria-label"].startswith("Learning-rate range"))
+    value = json.loads((folder / "kept/learning-rate range test.json").read_text())["value"]["loss"]
+    least = min(value[1])
+    shown = [v for v in value[1] if v <= value[1][0] + 1.5 * (value[1][0] - least)]
+    assert f"highest {max(shown):.3g} " in tested
+    runs.keep(folder, "learning-rate range test", "curve", {"loss": value, "taken": [[5.0], [1.0]]})
+    assert "taken: " not in report(folder).read_text(encoding="utf-8")  # it lies where nothing is drawn
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        ({"fit.compile": 120}, "fit.compile from step 120"),
+        ({"compile": False}, "compile False"),
+        ({"a": "x<y"}, "a 'x<y'"),
+    ],
+)
+def test_what_the_run_chose(tmp_path, runs, chosen, told):
+    folder = runs.bare(tmp_path / "a")
+    runs.write(folder, "chosen.json", chosen)
+    assert f"Chosen by the run {told} What was left" in read(folder).text
+
+
+def test_a_range_test_that_is_none_is_named_where_kept_things_stand(tmp_path, runs):
+    folder = runs.full(tmp_path / "a")
+    runs.keep(folder, "learning-rate range test", "curve", {"loss": 3})
+    assert "Learning rate range test This could not be shown" in read(folder).text
+
+
+def test_a_forecast_alone(tmp_path, runs):
+    folder = runs.bare(tmp_path / "a")
+    for result, expected in (
+        ({"forecast": {"seconds": 2.0}}, "Forecast and actual Forecast forecast actual time 2.0 s –"),
+        ({"forecast": {"memory": 512, "seconds": "x"}, "actual": {"memory": 1024}}, "memory 512 B 1.0 KiB 2 ×"),
+        ({"actual": {"seconds": 2.0}}, None),
+        ({"forecast": [1], "actual": 3}, None),
+    ):
+        runs.write(folder, "result.json", result)
+        text = read(folder).text.replace(GAP, " ")
+        assert (expected in text) if expected else ("Forecast" not in text), text
+
+
 def test_the_confusion_matrix_counts(tmp_path, runs):
     folder = runs.bare(tmp_path / "a")
     truth, said = np.array(["a", "a", "b", "b", "b", "c"]), np.array(["a", "b", "b", "b", "c", "c"])
@@ -190,7 +259,16 @@ def test_any_file_may_be_absent(tmp_path, runs, undrawn, missing):
 
 
 @pytest.mark.parametrize(
-    "damaged", ["metrics.jsonl", "data.json", "validation.npz", "items/items.json", "result.json", "kept/attempts.json"]
+    "damaged",
+    [
+        "metrics.jsonl",
+        "data.json",
+        "validation.npz",
+        "items/items.json",
+        "result.json",
+        "chosen.json",
+        "kept/attempts.json",
+    ],
 )
 @pytest.mark.parametrize(
     "content",
@@ -203,7 +281,7 @@ def test_any_file_may_be_damaged(tmp_path, runs, undrawn, damaged, content):
     text = read(folder).text
     assert "mlp-regressor on flats.csv" in text
     # JSON that is whole but says odd things is taken for what it is worth; whatever else is damaged, the page names.
-    whole = content.startswith(b"{") and damaged in ("data.json", "items/items.json", "result.json")
+    whole = content.startswith(b"{") and damaged in ("data.json", "items/items.json", "result.json", "chosen.json")
     assert (damaged.rpartition("/")[2] in text) is not whole
 
 
@@ -267,6 +345,9 @@ def test_hostile_columns(tmp_path, runs):
     folder = runs.regression(tmp_path / "a", targets=(runs.HOSTILE, "b"), count=30)
     data = json.loads((folder / "data.json").read_text())
     data["columns"][0]["name"] = runs.HOSTILE
+    data["skipped"] = [{"item": runs.HOSTILE, "reason": runs.HOSTILE}] * 20
+    data["leakage"] = {"duplicates": 1, "examples": [[runs.HOSTILE, 1]], "identifiers": [{"name": runs.HOSTILE}]}
+    runs.write(folder, "chosen.json", {runs.HOSTILE: runs.HOSTILE})
     data["columns"][1]["top"] = [[runs.HOSTILE, 3]]
     runs.write(folder, "data.json", data)
     assert read(folder).text.count("<script>alert(1)</script>") >= 4
@@ -391,7 +472,7 @@ def test_matplotlib_is_left_as_it_was(tmp_path, runs):
 
 
 def test_neither_torch_nor_pyplot_is_imported(tmp_path, runs):
-    runs.classification(tmp_path / "a", count=60)
+    runs.full(tmp_path / "a")
     code = (
         "import sys; from konspekt import report; report(sys.argv[1]); "
         "print([m for m in ('torch', 'pandas', 'sklearn', 'matplotlib.pyplot') if m in sys.modules])"

@@ -8,8 +8,22 @@ import pytest
 from konspekt.reports.canvas import svg, thin
 from konspekt.reports.figures import reliability
 from konspekt.reports.reading import Stage
+from konspekt.reports.templates import Table
 from konspekt.reports.timeline import Timeline
-from konspekt.reports.words import clean, duration, listed, number, percent, plural, score, short, tick, title
+from konspekt.reports.words import (
+    clean,
+    decimal,
+    duration,
+    listed,
+    number,
+    percent,
+    plural,
+    score,
+    short,
+    size,
+    tick,
+    title,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -44,6 +58,9 @@ def test_ticks(value, text):
     ("seconds", "text"),
     [
         (0.0123, "12 ms"),
+        (0.00353, "3.5 ms"),
+        (2.04e-5, "0.02 ms"),
+        (0.0, "0 ms"),
         (0.9999, "1.0 s"),
         (12.34, "12.3 s"),
         (59.97, "1 min 00 s"),
@@ -54,6 +71,20 @@ def test_ticks(value, text):
 )
 def test_durations(seconds, text):
     assert duration(seconds).replace("\u202f", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (100 << 20, "100 MiB"), (3 << 40, "3.0 TiB"), (None, "–")],
+)
+def test_sizes(count, text):
+    assert size(count).replace("\u202f", " ") == text
+
+
+def test_decimals_are_set_like_numbers():
+    assert decimal(0.12349) == "0.123"
+    assert decimal(math.nan) == "–"
+    assert Table("t", ["a", "b"], [["x", decimal(1.0)], ["0", decimal(math.nan)]]).numeric == [False, True]
 
 
 def test_words():

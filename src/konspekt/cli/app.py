@@ -1,4 +1,4 @@
-"""The `konspekt` command: list, info, fit, resume, evaluate, predict, report.
+"""The `konspekt` command: list, info, fit, resume, evaluate, predict, report, runs, card.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. An error is one paragraph; `--debug` shows the traceback.
 """
@@ -101,11 +101,16 @@ def fit(
     system: Annotated[str | None, typer.Argument(help="The estimator's name.", show_default=False)] = None,
     pairs: Pairs = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file with system, data and parameters.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what the fit would take, from three steps of it.")
+    ] = False,
 ) -> None:
     """Train: konspekt fit SYSTEM data=... [target=...] [validation=...] [parameter=value ...].
 
-    data is a built-in set (digits, iris, wine, breast-cancer, diabetes), a csv file with target=COLUMN, or a folder of
-    images with a sub-folder for each class. A fifth is held out unless you say otherwise.
+    data is a built-in set (digits, iris, wine, breast-cancer, diabetes), one that is downloaded when it is first used
+    (mnist, fashion-mnist, cifar10; with -test behind the name, its test part), a csv or parquet file with
+    target=COLUMN, a folder of images with a sub-folder for each class, or an idx file of images, whose labels lie
+    beside it or are named by target=FILE. A fifth is held out unless you say otherwise.
     """
     if system is not None and "=" in system:
         system, pairs = None, [system, *(pairs or [])]
@@ -133,6 +138,11 @@ def fit(
     X, y = _source(data, target)
     if validation is not None:
         validation = _source(str(validation), target, "validation")[0]
+    if dry_run:
+        from konspekt.cli.tables import forecast_text
+
+        print(forecast_text(estimator.forecast(X, y, validation=validation), _width()))
+        return
     _train(estimator, X, y, validation=validation)
 
 
@@ -179,7 +189,9 @@ def evaluate(model: Annotated[Path, typer.Argument(help="A model or run folder."
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A model or run folder.")],
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="csv files, images, folders of images.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="csv, parquet and idx files, images, folders of images.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Write to this .csv or .json file instead of the terminal.")] = None,
 ) -> None:
     """Predict for each row or image; the result is a table."""
@@ -211,6 +223,34 @@ def report(run: Annotated[Path, typer.Argument(help="The run folder.")]) -> None
     from konspekt.reports.page import report as write
 
     print(write(run))
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Where the run folders lie.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """List the runs of a folder: system, data, state, score, time."""
+    from konspekt.cli.tables import runs_text
+    from konspekt.core.runs import list_runs
+
+    found = list_runs(folder)
+    print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else runs_text(found, folder, _width()))
+
+
+@app.command()
+def card(
+    model: Annotated[Path, typer.Argument(help="A model or run folder.")],
+    licence: Annotated[str | None, typer.Option(help="Write this licence into the card first.")] = None,
+) -> None:
+    """Print the card of a model: what it is, its data, scores, limits, licence, versions."""
+    from konspekt.core.estimator import peek, set_licence
+
+    folder = model / "model" if (model / "model").is_dir() else model
+    if licence is not None:
+        set_licence(folder, licence)
+    peek(folder)
+    print((folder / "card.md").read_text(encoding="utf-8"), end="")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -319,21 +359,30 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _source(data: str, target: Any, key: str = "data") -> tuple[Any, Any]:
-    """What `data=` or another key names: a built-in set, or a path that exists."""
+    """What `data=` or another key names: a built-in set, one to be fetched, or a path that exists."""
+    from konspekt.data.downloads import FETCHED, fetch, fetched_name
+    from konspekt.data.idx import is_idx
     from konspekt.data.sets import SETS, load
 
     if isinstance(target, str) and "," in target:
         target = tuple(t.strip() for t in target.split(","))
     target = tuple(target) if isinstance(target, list) else target
-    if data in SETS:
+    if data in SETS or fetched_name(data):
         if target is not None and key == "data":
             raise ConfigError(f"{key}={data} brings its own target: leave target={target} out")
-        return load(data), None
+        return load(data) if data in SETS else fetch(data, progress=_announce), None
     if not Path(data).exists():
         raise DataError(
-            f"{key}={data}: there is no such file or folder, and no built-in set of that name; {nearest(data, SETS)}"
+            f"{key}={data}: there is no such file or folder, and no built-in set of that name; {nearest(data, (*SETS, *FETCHED))}"
         )
-    return data, target
+    # As a Path it is the file of these labels; a name would go for the validation data too.
+    return data, Path(target) if isinstance(target, str) and is_idx(data) else target
+
+
+def _announce(name: str, there: int, size: int) -> None:
+    """Say how far a download is, where somebody looks on."""
+    if sys.stderr.isatty():
+        print(f"\r{name}: {there / 1e6:.1f} of {size / 1e6:.1f} MB", end="\n" * (there >= size), file=sys.stderr)
 
 
 def _fraction(value: Any) -> float | None:
@@ -377,9 +426,15 @@ def _train(estimator: Any, X: Any, y: Any, **how: Any) -> None:
     except InterruptedFit as stop:
         raise _StoppedError(str(stop)) from None
     run = estimator.run_.path
+    if run is None:  # one process of several: the first one writes and speaks
+        return
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     print(f"\n{result['scores_on']} scores after {result['epochs']} epochs, {result['seconds']:.1f} s")
     _print_scores(result["scores"])
+    if "forecast" in result:
+        from konspekt.cli.tables import beside_text
+
+        print(beside_text(result["forecast"], result["actual"]))
     print(f"\nmodel   {run / 'model'}\nreport  {write(run)}")
 
 

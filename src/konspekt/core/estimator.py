@@ -19,8 +19,9 @@ from konspekt.core.space import Space
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Estimator", "load", "peek"]
+__all__ = ["NO_LICENCE", "Estimator", "load", "peek", "plain", "registered", "set_licence"]
 
+NO_LICENCE = "not stated; `konspekt card MODEL --licence TEXT` writes one"
 _FILES = ("config.json", "weights.safetensors", "card.md")
 
 
@@ -65,7 +66,7 @@ class Estimator(BaseEstimator):
         config = {
             "system": entry.name,
             "konspekt": konspekt.__version__,
-            "params": {k: _plain(v) for k, v in self.get_params(deep=False).items() if k not in ("run_dir", "verbose")},
+            "params": {k: plain(v) for k, v in self.get_params(deep=False).items() if k not in ("run_dir", "verbose")},
             "learned": learned,
         }
         write_folder(
@@ -79,7 +80,7 @@ class Estimator(BaseEstimator):
         return Path(folder)
 
     def card(self) -> str:
-        """The model card: what this is, with which parameters, made by which versions."""
+        """The model card: what this is, its data, scores, limits, licence, versions (Mitchell et al. 2019)."""
         entry = registered(type(self))
         changed = {
             k: v for k, v in self.get_params(deep=False).items() if v != type(self).__dataclass_fields__[k].default
@@ -89,8 +90,56 @@ class Estimator(BaseEstimator):
         lines += [
             f"- parameters that are not the defaults: {', '.join(f'`{k}={v!r}`' for k, v in changed.items()) or 'none'}"
         ]
-        lines += [f"- konspekt {konspekt.__version__}, Python {platform.python_version()}", ""]
+        facts: Mapping[str, Any] = getattr(self, "facts_", None) or {}
+        lines += ["", "## Data", ""]
+        if facts:
+            held = f", {facts['validation']} held out" if facts.get("validation") else ", none held out"
+            lines += [f"- trained on {facts['train']} items of {facts['source']}{held}"]
+        lines += [f"- {text}" for text in self.card_data()]
+        lines += ["", "## Scores", ""]
+        scores = facts.get("scores") or {}
+        lines += [f"- {name} {value:.4g} on the {facts['scores_on']} items" for name, value in scores.items()]
+        lines += [] if scores else ["- none were measured"]
+        lines += ["", "## Limits", ""]
+        lines += [f"- {text}" for text in self.card_limits()]
+        lines += ["", "## Licence", "", NO_LICENCE, "", "## Versions", ""]
+        lines += [
+            f"- konspekt {konspekt.__version__}, Python {platform.python_version()}, torch {_torch_version()}",
+            "",
+        ]
         return "\n".join(lines)
+
+    def card_data(self) -> list[str]:
+        """Sentences for the card about the data, besides where they came from and how many there were."""
+        return []
+
+    def card_limits(self) -> list[str]:
+        """Sentences for the card about what the model must not be trusted with."""
+        return ["It was measured on no other data than those above: data from elsewhere may fare worse."]
+
+
+def set_licence(folder: str | Path, licence: str) -> None:
+    """Write a licence into the card of a saved model.
+
+    Raises DataError where the folder is no model, or its card has no such field.
+    """
+    import re
+
+    folder = Path(folder)
+    peek(folder)
+    card = (folder / "card.md").read_text(encoding="utf-8")
+    text = " ".join(licence.split())
+    new, found = re.subn(r"(?m)^## Licence\n\n.*$", lambda _: f"## Licence\n\n{text}", card)
+    if not text or not found:
+        raise DataError(f"{folder / 'card.md'}: " + ("give a licence" if not text else "has no field for a licence"))
+    files: dict[str, Any] = {name: (folder / name).read_bytes() for name in _FILES}
+    write_folder(folder, files | {"card.md": new.encode()})
+
+
+def _torch_version() -> str:
+    import torch
+
+    return str(torch.__version__)
 
 
 def registered(cls: type) -> registry.Entry:
@@ -121,17 +170,31 @@ def peek(folder: str | Path) -> dict[str, Any]:
     return config
 
 
-def load(folder: str | Path) -> Any:
+def load(folder: str | Path, *, model: Any = None) -> Any:
     """Bring back a saved estimator. Only registered systems are made; nothing in the folder is executed.
 
-    Raises DataError that names the file where the folder is damaged, incomplete or not a model.
+    model: the net, where the estimator was fitted with one of the user's own; its weights come from the folder.
+
+    Raises DataError that names the file where the folder is damaged, incomplete or not a model, ConfigError where `model`
+    is missing or not wanted.
     """
     config, where = peek(folder), Path(folder) / "config.json"
+    params = dict(config["params"])
+    own = params.pop("model", None)
+    if own is not None and model is None:
+        raise ConfigError(
+            f"{folder}: this model was fitted with a net of the user's own, {own}, whose code is not saved: make it again "
+            f"and give it, konspekt.load({str(folder)!r}, model=net)"
+        )
+    if own is None and model is not None:
+        raise ConfigError(f"{folder}: this model has konspekt's own net: leave model= out")
     try:
         cls = registry.lookup("estimator", config["system"]).load()
-        estimator = cls(**parse_params(cls, config["params"]))
+        estimator = cls(**parse_params(cls, params))
     except ConfigError as error:
         raise DataError(f"{where}: {error}") from None
+    if own is not None:
+        estimator.model = model
     weights = Path(folder) / "weights.safetensors"
     tensors = read_tensors(weights)
     try:
@@ -146,10 +209,12 @@ def load(folder: str | Path) -> Any:
     return estimator
 
 
-def _plain(value: Any) -> Any:
-    """A parameter as JSON has it: numpy's numbers as Python's, names of a mapping as text."""
+def plain(value: Any) -> Any:
+    """A parameter as JSON has it: numpy's numbers as Python's, names of a mapping as text, a net by what it prints."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
+    if hasattr(value, "parameters") and hasattr(value, "state_dict"):
+        return f"<{' '.join(repr(value).split())[:300]}>"
     return value.item() if hasattr(value, "item") else value

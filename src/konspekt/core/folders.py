@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ __all__ = [
     "is_folder",
     "json_bytes",
     "read_json",
+    "read_plain",
     "read_tensors",
     "remove",
     "tensor_file",
@@ -61,14 +63,17 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def tensor_file(tensors: Mapping[str, Tensor]) -> Writer:
-    """A writer of a safetensors file. Tensors may share memory, be views, or lie on a device."""
+def tensor_file(tensors: Mapping[str, Tensor], *, copy: bool = True) -> Writer:
+    """A writer of a safetensors file. Tensors may share memory, be views, or lie on a device.
+
+    copy: False for tensors that do none of this.
+    """
 
     def write(path: Path) -> None:
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+        whole = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()} if copy else dict(tensors)
         try:
             save_file(whole, str(path))
         except SafetensorError as error:  # the library turns the operating system's errors into its own
@@ -212,14 +217,27 @@ def read_json(path: Path) -> Any:
 
     Raises DataError where it is no JSON, or too large to be one of ours.
     """
+    try:
+        return json.loads(read_plain(path, MAX_JSON))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not readable as JSON ({str(error)[:80]}); the file is damaged") from None
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """The bytes of a file that is no link, no pipe, and no larger than `most`.
+
+    Raises DataError where it is.
+    """
     if path.is_symlink():
         raise DataError(f"{path}: a link, where a plain file belongs; copy the folder again")
-    if path.stat().st_size > MAX_JSON:
-        raise DataError(f"{path}: {path.stat().st_size} bytes are more than the {MAX_JSON} that such a file may have")
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable as JSON ({str(error)[:80]}); the file is damaged") from None
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise DataError(f"{path}: not a plain file; copy the folder again")
+    if facts.st_size > most:
+        raise DataError(f"{path}: {facts.st_size} bytes are more than the {most} that such a file may have")
+    return path.read_bytes()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -246,7 +264,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def remove(folder: Path) -> None:
     """Remove a folder so that no half of it can be taken for a whole: the manifest goes first."""
-    (folder / MANIFEST).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):  # a folder there is no manifest
+        (folder / MANIFEST).unlink()
     shutil.rmtree(folder, ignore_errors=True)
 
 

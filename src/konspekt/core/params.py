@@ -17,6 +17,7 @@ import inspect
 import math
 import numbers
 import re
+import reprlib
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ __all__ = [
     "describe",
     "params_of",
     "parse_params",
+    "shown",
     "space_of",
 ]
 
@@ -147,6 +149,7 @@ class Param:
     search: Search | None
     default: Any
     help: str = ""
+    words: tuple[str, ...] = ()  # that may stand in the place of a number or a bool: lr="find"
 
     @property
     def rule(self) -> str:
@@ -164,11 +167,12 @@ class Param:
             if self.bounds and self.base in (int, float):
                 words = " and ".join(str(b) for b in self.bounds)
                 words = f"an integer {words}" if self.base is int else words
+        words += "".join(f", or {w!r}" for w in self.words)
         return f"{words}, or None" if self.optional else words
 
     def check(self, owner: str, value: Any) -> None:
         """Raise ConfigError, with owner, rule and value, where the value does not fit."""
-        if value is None and self.optional:
+        if (value is None and self.optional) or (isinstance(value, str) and value in self.words):
             return
         if self.registered and isinstance(value, str):
             self.registered.check(owner, self.name, value)
@@ -176,7 +180,7 @@ class Param:
             hint = ""
             if self.choices and isinstance(value, str) and all(isinstance(c, str) for c in self.choices):
                 hint = f" ({nearest(value, self.choices)})"
-            raise ConfigError(f"{owner}: {self.name} must be {self.rule}, got {value!r}{hint}")
+            raise ConfigError(f"{owner}: {self.name} must be {self.rule}, got {shown(value)}{hint}")
         elif self.base is tuple and self.item and self.item.registered:
             for part in value:
                 self.item.check(owner, part)
@@ -207,6 +211,8 @@ class Param:
         """The value that the command line's text stands for. Tuples: `64,64`; mappings: `zip:category,age:number`."""
         if text.lower() in {"none", "null"} and (self.optional or self.base is object):
             return None
+        if text in self.words:
+            return text
         value: Any = text
         try:
             if self.choices:
@@ -228,9 +234,17 @@ class Param:
         except ConfigError:  # about an item of a tuple
             raise
         except (ValueError, KeyError):
-            raise ConfigError(f"{owner}: {self.name} must be {self.rule}, got {text!r}") from None
+            raise ConfigError(f"{owner}: {self.name} must be {self.rule}, got {shown(text)}") from None
         self.check(owner, value)
         return value
+
+
+def shown(value: Any) -> str:
+    """The repr of a value for a message: whole, unless it is long or deep."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother, short.maxlong = 5, 300, 300, 60
+    short.maxlist = short.maxtuple = short.maxdict = short.maxset = 30
+    return short.repr(value)
 
 
 def _split(text: str) -> list[str]:
@@ -256,6 +270,7 @@ def _param(name: str, annotation: Any, default: Any, help: str = "") -> Param:
     marks: list[Any] = []
     optional = False
     choices: tuple[Any, ...] = ()
+    words: tuple[str, ...] = ()
     item: Param | None = None
     while True:
         origin = typing.get_origin(annotation)
@@ -265,7 +280,11 @@ def _param(name: str, annotation: Any, default: Any, help: str = "") -> Param:
         elif origin in (typing.Union, types.UnionType):
             members = typing.get_args(annotation)
             optional = optional or type(None) in members
+            literal = [m for m in members if typing.get_origin(m) is Literal]
             rest = [m for m in members if m is not type(None)]
+            if literal and len(rest) > len(literal):
+                words = tuple(w for m in literal for w in typing.get_args(m))
+                rest = [m for m in rest if m not in literal]
             annotation = rest[0] if len(rest) == 1 else float if set(rest) == {int, float} else object
         else:
             break
@@ -291,6 +310,7 @@ def _param(name: str, annotation: Any, default: Any, help: str = "") -> Param:
         search=next((m for m in marks if isinstance(m, Search)), None),
         default=default,
         help=help,
+        words=words,
     )
 
 
@@ -343,7 +363,7 @@ def parse_params(owner: type, given: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             system = getattr(owner.__dict__.get("__konspekt__"), "name", "SYSTEM")
             hint = nearest(name, known).replace("konspekt list", f"konspekt info {system}")
-            raise ConfigError(f"{owner.__name__} has no parameter {name!r}; {hint}")
+            raise ConfigError(f"{owner.__name__} has no parameter {shown(name)}; {hint}")
         if isinstance(value, str):
             values[name] = known[name].parse(owner.__name__, value)
         else:
@@ -373,7 +393,7 @@ def split_call(text: str, where: str) -> tuple[str, dict[str, Any]]:
             raise ValueError
         return match[1], {str(k.arg): ast.literal_eval(k.value) for k in call.keywords if k.arg or _refuse()}
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise ConfigError(f"{where} must be a name or a call such as 'name(key=1)', got {text!r}") from None
+        raise ConfigError(f"{where} must be a name or a call such as 'name(key=1)', got {shown(text)}") from None
 
 
 def _refuse() -> bool:

@@ -35,7 +35,7 @@ KINDS = (
     "agent",
     "tool",
 )
-TASKS = ("tabular-classification", "tabular-regression", "image-classification")
+TASKS = ("tabular-classification", "tabular-regression", "anomaly-detection", "image-classification")
 GROUP = "konspekt.systems"
 
 T = TypeVar("T", bound=Callable[..., Any])

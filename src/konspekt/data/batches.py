@@ -5,7 +5,8 @@ The order is drawn from (seed, epoch), so a run that is resumed in mid-epoch see
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +16,7 @@ from konspekt.core.errors import ConfigError, DataError
 from konspekt.core.seeds import generator
 from konspekt.data.fields import Batch, Collate, Field, Ragged
 
-__all__ = ["Batches", "Resident", "Transform"]
+__all__ = ["Batches", "Resident", "Transform", "mark_of", "mark_of_parts"]
 
 Transform = Callable[[Batch, int], Batch]
 _BUCKETS = 50  # batches whose items are sorted together: enough to be of similar length, few enough to stay random
@@ -37,6 +38,12 @@ class Batches(Protocol):
 
     def collate_as(self, how: Mapping[str, Collate]) -> None:
         """Hand over ragged fields as an objective's `collate` says."""
+
+    def sample(self) -> Batch:
+        """A batch as large as most, without the transform, for a look; the place in the epoch stays."""
+
+    def share(self, rank: int, size: int) -> None:
+        """Be one of several processes: from now on each batch is this one's part of it, which may be empty."""
 
     def state(self) -> dict[str, Any]:
         """Tensors and JSON that say where in the epoch this is."""
@@ -75,12 +82,12 @@ class Resident:
         device: torch.device | str = "cpu",
     ) -> None:
         sizes = {name: len(field) for name, field in fields.items()}
-        if len(set(sizes.values())) != 1:
+        if len(set(sizes.values())) > 1:
             raise DataError(f"the fields must have as many items each, got {sizes}")
         if "index" in fields:
             raise ConfigError("a field may not be named 'index': every batch has one of that name")
         self.fields = {name: field.to(device) for name, field in fields.items()}
-        total = next(iter(sizes.values()))
+        total = next(iter(sizes.values()), 0)
         self.items = torch.arange(total) if items is None else items
         if not len(self.items):
             raise DataError("there are no items")
@@ -96,6 +103,7 @@ class Resident:
         self.device = torch.device(device)
         self._epoch, self._position = 0, 0
         self._skip = False
+        self._rank, self._size = 0, 1
 
     @property
     def num_items(self) -> int:
@@ -125,26 +133,60 @@ class Resident:
 
     def take(self, index: Tensor) -> Batch:
         """One batch of these items (B,), as the objective gets it, without the transform."""
+        return self._collated(index, self.raw(index))
+
+    def raw(self, index: Tensor) -> dict[str, Field]:
+        """The fields of these items (B,), as they are kept."""
+        return {n: f.take(index) if isinstance(f, Ragged) else f.index_select(0, index) for n, f in self.fields.items()}
+
+    def _collated(self, index: Tensor, fields: Mapping[str, Field]) -> Batch:
         batch: Batch = {"index": index}
-        for name, field in self.fields.items():
-            if not isinstance(field, Ragged):
-                batch[name] = field.index_select(0, index)
-            elif self.collate[name] == "pad":
-                batch[name], batch[f"{name}_mask"] = field.take(index).padded()
+        for name, field in fields.items():
+            if isinstance(field, Ragged) and self.collate[name] == "pad":
+                batch[name], batch[f"{name}_mask"] = field.padded()
             else:
-                batch[name] = field.take(index)
+                batch[name] = field
         return batch
+
+    def taken(self, indices: Iterable[Tensor]) -> Iterator[Batch]:
+        """One batch after the other, as `take` gives them."""
+        return map(self.take, indices)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, from where `load_state` put it."""
         start = self._position if self._skip and epoch == self._epoch else 0
         self._epoch, self._position, self._skip = epoch, start, False
-        for index in self.order(epoch)[start:]:
-            batch = self.take(index)
-            if self.transform is not None:
+        indices = self.order(epoch)[start:]
+        if self._size > 1:
+            indices = [index.tensor_split(self._size)[self._rank] for index in indices]
+        for batch in self.taken(indices):
+            if self.transform is not None and len(batch["index"]):
                 batch = self.transform(batch, epoch)
             self._position += 1
             yield batch
+
+    def sample(self) -> Batch:
+        """A batch as large as most, without the transform, for a look; the place in the epoch stays."""
+        return self.take(self.items[: self.batch_size].to(self.device))
+
+    def share(self, rank: int, size: int) -> None:
+        """Be one of several processes: from now on each batch is this one's part of it, which may be empty."""
+        self._rank, self._size = rank, size
+
+    def fewest(self) -> int:
+        """The fewest items that a process gets of a batch, of those that get any."""
+        return min(max(1, size // self._size) for size in _sizes(self.num_items, self.batch_size))
+
+    def marks(self) -> dict[str, bytes]:
+        """For each field, the SHA-256 of its values over all items, used or not."""
+        found = {}
+        for name, field in self.fields.items():
+            if isinstance(field, Ragged):
+                both = mark_of(name, field.values) + mark_of(name, field.offsets)
+                found[name] = hashlib.sha256(both).digest()
+            else:
+                found[name] = mark_of(name, field)
+        return found
 
     def collate_as(self, how: Mapping[str, Collate]) -> None:
         """Hand over ragged fields as an objective's `collate` says."""
@@ -157,6 +199,17 @@ class Resident:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self._epoch, self._position, self._skip = int(state["epoch"]), int(state["position"]), True
+
+
+def mark_of(name: str, field: Tensor) -> bytes:
+    """The SHA-256 of a field's name, type, shape and values."""
+    field = field.detach().cpu().contiguous()
+    return mark_of_parts(name, field.dtype, field.shape, hashlib.sha256(field.view(-1).view(torch.uint8).numpy()))
+
+
+def mark_of_parts(name: str, dtype: torch.dtype, shape: tuple[int, ...], values: Any) -> bytes:
+    """The same where the values came in parts. values: the SHA-256 object that has taken them all."""
+    return hashlib.sha256(f"{name} {dtype} {tuple(shape)}".encode() + values.digest()).digest()
 
 
 def _sizes(items: int, batch_size: int) -> list[int]:

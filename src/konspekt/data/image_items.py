@@ -17,11 +17,18 @@ from konspekt.data import image_files
 from konspekt.data.image_arrays import finite, one_image, resized, what_is, with_channels
 from konspekt.data.image_files import Header, attempt, too_large, why
 
-__all__ = ["NOT_FINITE", "SUFFIXES", "Item", "from_list", "from_path"]
+__all__ = ["NOT_FINITE", "SUFFIXES", "Item", "Unreadable", "from_list", "from_path"]
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 NOT_FINITE = "it holds NaN or infinite values"
 _LAYOUT = "a labelled folder has one sub-folder for each class, with the images of that class: cats/1.png, dogs/2.png"
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """What stands in a list of images for one that could not be had. reason: why."""
+
+    reason: str
 
 
 @dataclass
@@ -65,6 +72,8 @@ def _item(name: str, thing: Any) -> Item:
         except DataError as error:
             return Item(name, reason=str(error))
         return Item(name, x, reason=None if bool(finite(x)[0]) else NOT_FINITE)
+    if isinstance(thing, Unreadable):
+        return Item(name, reason=thing.reason)
     return Item(name, reason=f"it is {what_is(thing)}, neither a path nor an image")
 
 

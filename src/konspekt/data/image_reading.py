@@ -24,7 +24,18 @@ from konspekt.data.image_arrays import finite, many_images, resized, what_is, wi
 from konspekt.data.image_files import Header, attempt
 from konspekt.data.image_items import NOT_FINITE, Item, from_list, from_path
 
-__all__ = ["BadItem", "Expected", "Images", "OnBad", "read"]
+__all__ = [
+    "BadItem",
+    "Expected",
+    "Images",
+    "OnBad",
+    "by_size",
+    "common_size",
+    "headers_of",
+    "read",
+    "report",
+    "threads",
+]
 
 LISTED = 20
 
@@ -129,7 +140,7 @@ def _read_array(
             raise DataError(f"each image {wrong}")
     fine = finite(x)
     reasons = {int(i): NOT_FINITE for i in (~fine).nonzero()[:, 0]}
-    bad = _report([f"image {i}" for i in range(len(x))] if reasons else [], len(x), reasons, on_bad)
+    bad = report([f"image {i}" for i in range(len(x))] if reasons else [], len(x), reasons, on_bad)
     kept = fine.nonzero()[:, 0]
     if reasons:
         x = x[kept]
@@ -140,7 +151,7 @@ def _read_array(
     return Images(x.contiguous(), None, [f"image {i}" for i in kept.tolist()], bad, [], kept.numpy())
 
 
-def _report(names: list[str], total: int, reasons: dict[int, str], on_bad: OnBad) -> list[BadItem]:
+def report(names: list[str], total: int, reasons: dict[int, str], on_bad: OnBad) -> list[BadItem]:
     """The bad items, in order; or the error about them, where they may not be skipped or nothing else is left."""
     bad = [BadItem(names[i], reasons[i]) for i in sorted(reasons)]
     if bad and (on_bad == "raise" or len(bad) == total):
@@ -157,7 +168,8 @@ def _report(names: list[str], total: int, reasons: dict[int, str], on_bad: OnBad
     return bad
 
 
-def _threads() -> int:
+def threads() -> int:
+    """How many threads decode: one for each processor that this process may use."""
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -173,7 +185,7 @@ def _read_items(
         raise DataError("there are no images: the list is empty")
     # Set here and not in the threads, since the filters are the whole process's: Pillow warns of large images, whose
     # size `image_files` checks, and of odd metadata, which do not concern the pixels.
-    with warnings.catch_warnings(), ThreadPoolExecutor(_threads(), "images") as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads(), "images") as pool:
         warnings.simplefilter("ignore")
         return _read_in(pool, items, size, channels, on_bad, ignored, expect)
 
@@ -187,12 +199,54 @@ def _read_in(
     ignored: list[str],
     expect: Expected | None,
 ) -> Images:
-    reasons: dict[int, str] = {i: item.reason for i, item in enumerate(items) if item.reason is not None}
     names = [item.name for item in items]
-    headers: dict[int, Header] = {}
-
     # Pillow lets go of the interpreter's lock while it decodes; torch has its own threads, and is not put into others.
     spread: Callable[..., Iterator[Any]] = map if all(isinstance(item.thing, Tensor) for item in items) else pool.map
+    headers, reasons = headers_of(items, spread, size, on_bad, expect)
+    floating = _one_scale(names, headers)
+    wanted = size or common_size(items, headers)
+    planes = channels or (1 if all(header.grey for header in headers.values()) else 3)
+    good = sorted(headers)
+    pixels = _room(len(good), planes, wanted, torch.float32 if floating else torch.uint8)
+    rows = pixels.numpy()
+
+    def fill(place: int) -> None:
+        decoded = items[good[place]].pixels(planes, size)
+        if decoded.shape[1:] != wanted:
+            raise ValueError(f"decoded, it has {decoded.shape[1]} x {decoded.shape[2]} pixels, not {by_size(wanted)}")
+        rows[place] = decoded
+
+    kept: list[int] = []
+    for place, (_, reason) in enumerate(spread(lambda place: attempt(partial(fill, place)), range(len(good)))):
+        if reason is not None:
+            reasons[good[place]] = reason
+            continue
+        if place != len(kept):  # close the gap that a skipped image left; the threads write further on
+            rows[len(kept)] = rows[place]
+        kept.append(good[place])
+    bad = report(names, len(items), reasons, on_bad)
+    pixels = pixels[: len(kept)]
+    if channels is None and planes == 3 and all(headers[i].grey for i in kept):
+        pixels = pixels[:, :1].contiguous()  # the only coloured ones were bad
+    labels = [items[i].label or "" for i in kept] if items[0].label is not None else None
+    return Images(pixels, labels, [names[i] for i in kept], bad, ignored, np.array(kept, dtype=np.int64))
+
+
+def headers_of(
+    items: list[Item],
+    spread: Callable[..., Iterator[Any]],
+    size: tuple[int, int] | None,
+    on_bad: OnBad,
+    expect: Expected | None = None,
+) -> tuple[dict[int, Header], dict[int, str]]:
+    """What is known of the items before they are decoded, and why some cannot be, by their places.
+
+    spread: `map`, or that of a pool.
+
+    Raises DataError where none is left.
+    """
+    reasons: dict[int, str] = {i: item.reason for i, item in enumerate(items) if item.reason is not None}
+    headers: dict[int, Header] = {}
     open_items = [i for i in range(len(items)) if i not in reasons]
     found = spread(lambda i: attempt(partial(items[i].header, size is None)), open_items)
     for i, (header, reason) in zip(open_items, found, strict=True):
@@ -204,35 +258,8 @@ def _read_in(
         else:
             headers[i] = header
     if not headers:
-        _report(names, len(items), reasons, on_bad)
-
-    floating = _one_scale(names, headers)
-    wanted = size or _common_size(items, headers)
-    planes = channels or (1 if all(header.grey for header in headers.values()) else 3)
-    good = sorted(headers)
-    pixels = _room(len(good), planes, wanted, torch.float32 if floating else torch.uint8)
-    rows = pixels.numpy()
-
-    def fill(place: int) -> None:
-        decoded = items[good[place]].pixels(planes, size)
-        if decoded.shape[1:] != wanted:
-            raise ValueError(f"decoded, it has {decoded.shape[1]} x {decoded.shape[2]} pixels, not {_by(wanted)}")
-        rows[place] = decoded
-
-    kept: list[int] = []
-    for place, (_, reason) in enumerate(spread(lambda place: attempt(partial(fill, place)), range(len(good)))):
-        if reason is not None:
-            reasons[good[place]] = reason
-            continue
-        if place != len(kept):  # close the gap that a skipped image left; the threads write further on
-            rows[len(kept)] = rows[place]
-        kept.append(good[place])
-    bad = _report(names, len(items), reasons, on_bad)
-    pixels = pixels[: len(kept)]
-    if channels is None and planes == 3 and all(headers[i].grey for i in kept):
-        pixels = pixels[:, :1].contiguous()  # the only coloured ones were bad
-    labels = [items[i].label or "" for i in kept] if items[0].label is not None else None
-    return Images(pixels, labels, [names[i] for i in kept], bad, ignored, np.array(kept, dtype=np.int64))
+        report([item.name for item in items], len(items), reasons, on_bad)
+    return headers, reasons
 
 
 def _room(count: int, channels: int, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
@@ -241,7 +268,7 @@ def _room(count: int, channels: int, size: tuple[int, int], dtype: torch.dtype) 
     except RuntimeError:
         need = count * channels * size[0] * size[1] * dtype.itemsize / 2**30
         raise ResourceError(
-            f"{count} images of {_by(size)} pixels and {channels} channels need {need:,.1f} GiB of memory, which are "
+            f"{count} images of {by_size(size)} pixels and {channels} channels need {need:,.1f} GiB of memory, which are "
             "not there: bring them to a smaller size with image_size="
         ) from None
 
@@ -258,11 +285,12 @@ def _one_scale(names: list[str], headers: dict[int, Header]) -> bool:
     return True in kinds
 
 
-def _by(size: tuple[int, int]) -> str:
+def by_size(size: tuple[int, int]) -> str:
+    """A size (height, width) in words."""
     return f"{size[0]} x {size[1]}"
 
 
-def _common_size(items: list[Item], headers: dict[int, Header]) -> tuple[int, int]:
+def common_size(items: list[Item], headers: dict[int, Header]) -> tuple[int, int]:
     """The one size (height, width) of all images that can be decoded.
 
     Raises DataError with the sizes found.
@@ -283,7 +311,7 @@ def _common_size(items: list[Item], headers: dict[int, Header]) -> tuple[int, in
     if len(proven) < 2:
         return (proven or by_count)[0]
     lines = [
-        f"  {_by(size)}: {len(found[size])} image{'s' * (len(found[size]) > 1)}, such as {items[found[size][0]].name}"
+        f"  {by_size(size)}: {len(found[size])} image{'s' * (len(found[size]) > 1)}, such as {items[found[size][0]].name}"
         for size in by_count[:10]
     ]
     if len(by_count) > 10:

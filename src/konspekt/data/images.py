@@ -23,7 +23,7 @@ from konspekt.data.image_arrays import parts
 from konspekt.data.image_items import SUFFIXES
 from konspekt.data.image_reading import BadItem, Images, OnBad, read
 
-__all__ = ["SUFFIXES", "BadItem", "ImageSchema", "Images", "OnBad", "read_images"]
+__all__ = ["SUFFIXES", "BadItem", "ImageSchema", "Images", "OnBad", "as_size", "read_images"]
 
 
 def read_images(
@@ -60,10 +60,11 @@ def read_images(
     """
     if channels not in (None, 1, 3):
         raise ConfigError(f"channels must be 1, 3 or None, got {channels!r}")
-    return read(source, _as_size(image_size), channels, on_bad, labelled)
+    return read(source, as_size(image_size), channels, on_bad, labelled)
 
 
-def _as_size(image_size: Any) -> tuple[int, int] | None:
+def as_size(image_size: Any) -> tuple[int, int] | None:
+    """The parameter image_size as (height, width). Raises ConfigError where it is neither that, nor one side, nor None."""
     if image_size is None:
         return None
     pair = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
@@ -100,14 +101,24 @@ class ImageSchema:
 
     @classmethod
     def learn(cls, images: Images, *, resize: bool = False) -> ImageSchema:
-        """Measure the images; sums are taken in float64."""
+        """Measure the images; sums of 8-bit pixels are exact, those of floats are taken in float64."""
         x = images.pixels
         _, channels, height, width = x.shape
         count = x.numel() // channels
+        if x.dtype is torch.uint8:
+            sums = [part.sum((0, 2, 3)) for part in parts(x)]
+            squares = [part.int().square().sum((0, 2, 3)) for part in parts(x)]
+            return cls.of_sums(
+                torch.stack(sums).sum(0).tolist(),
+                torch.stack(squares).sum(0).tolist(),
+                count,
+                (height, width),
+                resize=resize,
+            )
         mean = sum(part.double().sum((0, 2, 3)) for part in parts(x)) / count
         centre = torch.as_tensor(mean)[:, None, None]
-        squares = sum((part.double() - centre).square().sum((0, 2, 3)) for part in parts(x))
-        std = torch.as_tensor(squares / count).sqrt()
+        spread = sum((part.double() - centre).square().sum((0, 2, 3)) for part in parts(x))
+        std = torch.as_tensor(spread / count).sqrt()
         constant = x.amax((0, 2, 3)) == x.amin((0, 2, 3))  # exact, where the std of a constant may be 1e-17
         std[constant] = 1.0
         return cls(
@@ -116,9 +127,22 @@ class ImageSchema:
             width,
             tuple(torch.as_tensor(mean).tolist()),
             tuple(std.tolist()),
-            "uint8" if x.dtype is torch.uint8 else "float32",
+            "float32",
             resize,
         )
+
+    @classmethod
+    def of_sums(
+        cls, sums: list[int], squares: list[int], count: int, size: tuple[int, int], *, resize: bool = False
+    ) -> ImageSchema:
+        """The schema of 8-bit images. sums, squares: of each channel's pixels, and of their squares; count: how many.
+
+        In whole numbers the result does not depend on the order in which the images came.
+        """
+        mean = tuple(total / count for total in sums)
+        spread = [count * square - total * total for total, square in zip(sums, squares, strict=True)]
+        std = tuple(math.sqrt(s / (count * count)) if s else 1.0 for s in spread)
+        return cls(len(sums), *size, mean, std, "uint8", resize)
 
     def encode(self, source: Any, on_bad: OnBad = "raise", *, labelled: bool = False) -> Images:
         """Read images for this model: `read_images`, brought to or checked against what it was trained on.
@@ -160,6 +184,12 @@ class ImageSchema:
                 "bring it to that size, or train with image_size="
             )
         return None
+
+    def sentences(self) -> list[str]:
+        """What the images were, in words for a model's card."""
+        colour = "grey" if self.channels == 1 else "colour"
+        size = f"{self.height} x {self.width} pixels (height x width)"
+        return [f"{colour} images of {size}" + (", others are brought to this size" if self.resize else "")]
 
     def to_json(self) -> dict[str, Any]:
         """Only numbers, strings and lists."""

@@ -13,10 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from konspekt.core.errors import DataError
+from konspekt.core.errors import ConfigError, DataError
+from konspekt.data.bad_rows import bad_rows, without
 from konspekt.data.fields import Field
+from konspekt.data.idx import images_and_labels, is_idx
 from konspekt.data.images import Images, ImageSchema, OnBad, read_images
+from konspekt.data.outside import images_of, is_outside, table_of
 from konspekt.data.sets import DataSet
+from konspekt.data.stream_images import StreamedImages, stream_images
+from konspekt.data.stream_tables import StreamedTable, in_memory, open_csv
+from konspekt.data.streams import Scratch, Source, is_larger
+from konspekt.data.table_files import is_csv
 from konspekt.data.tables import TableSchema, is_table, split_target
 from konspekt.data.targets import as_target
 
@@ -27,8 +34,8 @@ __all__ = ["Encoded", "ImageReader", "Learned", "Opened", "Reader", "TableReader
 class Opened:
     """What X holds, before anything is learned of it.
 
-    data: rows or pictures, as the reader goes on with them. total: how many items. y: the targets of these items.
-    skipped: items that could not be read, each {"item", "reason"}.
+    data: rows or pictures, as the reader goes on with them. total: how many items. y: the targets of these items, None
+    where there are none (only an estimator that is not `supervised` does without). skipped: items that could not be read, each {"item", "reason"}.
     """
 
     data: Any
@@ -43,6 +50,7 @@ class Learned:
 
     schema: what to remember. fields: the tensors of all items. facts: for data.json. notes: for the log.
     show: an item's number -> {"row": ...} or {"image": ...} for the report.
+    source: what reads the items of data that are streamed; `fields` then has none of what it gives.
     """
 
     schema: Any
@@ -50,6 +58,7 @@ class Learned:
     facts: Callable[[], dict[str, Any]]
     notes: list[str]
     show: Callable[[int], dict[str, Any]]
+    source: Source | None = None
 
 
 @dataclass
@@ -74,6 +83,12 @@ class Reader(Protocol):
     def encode(self, estimator: Any, X: Any, y: Any = None, *, truth: bool = False, on_bad: OnBad = "raise") -> Encoded:
         """Read X by `estimator.schema_`. truth: the targets are wanted too, from X itself where y is None."""
 
+    def stream(self, estimator: Any, X: Any, y: Any, scratch: Scratch) -> Opened | None:
+        """As `open`, for X that stays on the disk; None where X is to be read into memory, or cannot be streamed.
+
+        `learn` then gives a `source`. scratch: where files may be put during the fit. A reader need not have this method.
+        """
+
     def schema(self, value: Mapping[str, Any]) -> Any:
         """The schema out of a model's config.json."""
 
@@ -87,36 +102,92 @@ def source_of(X: Any, y: Any, validation: Any = None) -> dict[str, Any]:
     return {
         "source": X.name if isinstance(X, DataSet) else str(X) if named else f"{type(X).__name__} {shape}".strip(),
         "kind": "memory" if not named else "set" if isinstance(X, DataSet) else "path",
-        "target": y if isinstance(y, str) else list(y) if isinstance(y, tuple) else None,
+        "target": str(y) if isinstance(y, (str, Path)) else list(y) if isinstance(y, tuple) else None,
         "validation": held if isinstance(held, (float, str)) else None,  # else it is something that only the caller has
     }
 
 
 class TableReader:
-    """Rows of numbers and categories: an array (N, F), a DataFrame, a csv file."""
+    """Rows of numbers, categories and dates: an array (N, F), a DataFrame, a csv or parquet file."""
 
     def open(self, estimator: Any, X: Any, y: Any) -> Opened:
         """Read a table for a fit; y is an array, a Series or DataFrame, or the name of the column (names: a tuple)."""
         where = type(estimator).__name__
         types = getattr(estimator, "types", None) or {}
+        X, y = table_of(X, y, where)
         X, y = split_target(X, y, [str(name) for name, kind in types.items() if kind == "category"])
+        X, y, skipped, _ = self._sound(estimator, X, y, estimator.on_bad)
+        y = self._wanted(estimator, y)
+        X = self._checked(estimator, X, reset=True)
+        self._as_many(len(X), y, where)
+        return Opened(X, len(X), y, skipped)
+
+    @staticmethod
+    def _sound(
+        estimator: Any, X: Any, y: Any, on_bad: OnBad
+    ) -> tuple[Any, Any, list[dict[str, str]], NDArray[np.int64] | None]:
+        """X and y, with `on_bad="skip"` without the rows that cannot be used; those, and the numbers of the others."""
+        if on_bad != "skip":
+            return X, y, [], None
+        tables = [v for v in (X, y) if getattr(v, "ndim", 0) in (1, 2) and hasattr(v, "dtype" if v is y else "shape")]
+        sizes = [v.shape[0] for v in tables]
+        if len(set(sizes)) != 1:  # what is no table is refused later, by its reason
+            return X, y, [], None
+        bad = bad_rows(X, y, getattr(estimator, "types", None))
+        if not bad:
+            return X, y, [], None
+        if len(bad) == sizes[0]:
+            row, why = next(iter(bad.items()))
+            raise DataError(f"{type(estimator).__name__}: no row can be used; row {row}: {why}")
+        good = np.ones(sizes[0], dtype=bool)
+        good[list(bad)] = False
+        skipped = [{"item": f"row {row}", "reason": why} for row, why in bad.items()]
+        return without(X, good), without(y, good), skipped, np.flatnonzero(good)
+
+    def stream(self, estimator: Any, X: Any, y: Any, scratch: Scratch) -> Opened | None:
+        """A csv file that stays on the disk, or None; y as in `open`."""
+        path = Path(X) if is_csv(X) else None
+        if path is None or not path.is_file() or not is_larger(estimator.stream, lambda: in_memory(path)):
+            return None
+        where = type(estimator).__name__
+        if estimator.on_bad == "skip":
+            raise ConfigError(
+                f"{where}: on_bad='skip' cannot be had with a table that is streamed ({path}): mend the rows that "
+                "on_bad='raise' names, or give stream='never' where the memory allows it"
+            )
+        types = getattr(estimator, "types", None) or {}
+        table = open_csv(path, y, [str(name) for name, kind in types.items() if kind == "category"], scratch)
+        y = self._wanted(estimator, y if table.y is None else table.y)
+        self._checked(estimator, table.block(0).head(1), reset=True)
+        self._as_many(table.total, y, where)
+        return Opened(table, table.total, y)
+
+    @staticmethod
+    def _wanted(estimator: Any, y: Any) -> Any:
+        where = type(estimator).__name__
         if y is None:
+            if not getattr(estimator, "supervised", True):
+                return None
             raise DataError(
                 f"{where}: requires y to be passed, but the target y is None; give y, or the name of its column "
                 "(target=COLUMN on the command line)"
             )
-        y = as_target(y, where)
-        X = self._checked(estimator, X, reset=True)
-        if len(X) != len(y):
-            raise DataError(f"{where}: X has {len(X)} rows and y has {len(y)}; they must be as many")
-        if len(X) < 2:
+        return as_target(y, where)
+
+    @staticmethod
+    def _as_many(rows: int, y: Any, where: str) -> None:
+        if y is not None and rows != len(y):
+            raise DataError(f"{where}: X has {rows} rows and y has {len(y)}; they must be as many")
+        if rows < 2:
             raise DataError(f"{where}: there is 1 sample only; at least 2 are needed")
-        return Opened(X, len(X), y)
 
     def learn(self, estimator: Any, opened: Opened, train: NDArray[np.int64]) -> Learned:
         """Learn types, means and categories from the training rows, and encode all rows."""
         X, where = opened.data, type(estimator).__name__
-        schema = TableSchema.learn(X.iloc[train] if is_table(X) else X[train], getattr(estimator, "types", None), where)
+        if isinstance(X, StreamedTable):
+            return self._learn_streamed(estimator, X, train)
+        rows = None if len(train) == len(X) else train
+        schema = TableSchema.learn(X, getattr(estimator, "types", None), where, rows)
 
         def show(item: int) -> dict[str, Any]:
             values = X.iloc[item] if is_table(X) else X[item]
@@ -127,20 +198,36 @@ class TableReader:
 
         return Learned(schema, dict(schema.encode(X, where)), facts, schema.notes, show)
 
+    @staticmethod
+    def _learn_streamed(estimator: Any, table: StreamedTable, train: NDArray[np.int64]) -> Learned:
+        where = type(estimator).__name__
+        schema = table.learn(train, getattr(estimator, "types", None), where)
+
+        def show(item: int) -> dict[str, Any]:
+            return {"row": {c.name: _cell(v) for c, v in zip(schema.columns, table.row(item), strict=True)}}
+
+        def facts() -> dict[str, Any]:
+            return {"columns": table.facts(schema), "rows": table.total}
+
+        return Learned(schema, {}, facts, schema.notes, show, table.encoded(schema, where))
+
     def encode(self, estimator: Any, X: Any, y: Any = None, *, truth: bool = False, on_bad: OnBad = "raise") -> Encoded:
         """Encode a table in the way of the training; items are called by their row number, from 0."""
         where = type(estimator).__name__
-        from_file = isinstance(X, (str, Path))
+        from_file = isinstance(X, (str, Path)) or is_outside(X)  # which may have columns besides
+        X, y = table_of(X, y, where)
         X, y = split_target(X, y, [c.name for c in estimator.schema_.categories])
-        if truth and y is None:
+        if truth and y is None and getattr(estimator, "supervised", True):
             raise DataError(f"{where}: the true y is needed here: give y, or the name of its column (target=COLUMN)")
-        if from_file:
+        X, y, skipped, rows = self._sound(estimator, X, y, on_bad)
+        if from_file and is_table(X):
             X = estimator.schema_.match(X, where)
         X = self._checked(estimator, X, reset=False)
         y = None if y is None else as_target(y, where)
         if y is not None and len(X) != len(y):
             raise DataError(f"{where}: X has {len(X)} rows and y has {len(y)}; they must be as many")
-        return Encoded(dict(estimator.schema_.encode(X, where)), y, list(range(len(X))))
+        names = list(range(len(X))) if rows is None else rows.tolist()
+        return Encoded(dict(estimator.schema_.encode(X, where)), y, names, skipped)
 
     def schema(self, value: Mapping[str, Any]) -> TableSchema:
         """The schema out of a model's config.json."""
@@ -155,11 +242,15 @@ class TableReader:
         if isinstance(X, Tensor):
             X = _as_array(X, where)
         kind = getattr(getattr(X, "dtype", None), "kind", None)
+        # Numbers stay as they are: a copy in 64 bits could take more than the memory.
+        wanted = (
+            [np.float64, X.dtype] if isinstance(X, np.ndarray) and kind is not None and kind in "biuf" else np.float64
+        )
         try:
             if np.ma.is_masked(X):
                 raise DataError("a masked array has missing values; pass pd.DataFrame(X.filled(np.nan)) instead")
             if kind in ("m", "M"):
-                raise DataError("dates or times are not features yet; turn them into numbers")
+                raise DataError("an array of dates or times; pass pd.DataFrame(X), whose columns of dates are features")
             if is_table(X):
                 if not len(X):
                     raise DataError("Found array with 0 sample(s): the table has no rows")
@@ -171,7 +262,7 @@ class TableReader:
                     estimator.schema_.check_columns(X)
                 return X
             array: NDArray[Any] = validate_data(
-                estimator, X, dtype=np.float64, reset=reset, ensure_min_samples=2 if reset else 1
+                estimator, X, dtype=wanted, reset=reset, ensure_min_samples=2 if reset else 1
             )
             return array
         except (ValueError, OverflowError) as error:
@@ -182,19 +273,37 @@ class TableReader:
             items = X.dtype if kind else type(X[0]).__name__ if isinstance(X, (list, tuple)) else None
             what = f"a {type(X).__name__}" + (f" of {items}" if items else "")
             raise DataError(
-                f"{where}: X must be an array (N, F) of numbers, a DataFrame or a csv file, got {what}"
+                f"{where}: X must be an array (N, F) of numbers, a DataFrame, a csv or a parquet file, got {what}"
                 + ("; pass pd.DataFrame(X)" if isinstance(X, (dict, list, tuple)) else "")
             ) from None
 
 
 class ImageReader:
-    """Images: a folder with a sub-folder for each class, paths, an array, Pillow images."""
+    """Images: a folder with a sub-folder for each class, paths, an array, Pillow images, an idx file."""
 
     def open(self, estimator: Any, X: Any, y: Any) -> Opened:
-        """Read images for a fit; a folder brings its own labels, everything else needs y."""
+        """Read images for a fit; a folder and an idx file bring their own labels, everything else needs y."""
+        X, y = images_of(X, y, type(estimator).__name__, truth=True)
+        X, y = images_and_labels(X, y, type(estimator).__name__, truth=True, later=False)
         images = read_images(
             X, image_size=estimator.image_size, on_bad=estimator.on_bad, labelled=y is None and _is_path(X)
         )
+        return self._opened(estimator, images, y)
+
+    def stream(self, estimator: Any, X: Any, y: Any, scratch: Scratch) -> Opened | None:
+        """A folder or a list of files that stay on the disk, or None; y as in `open`."""
+        if is_idx(X):
+            return None
+        images = stream_images(
+            X,
+            lambda need: is_larger(estimator.stream, need),
+            image_size=estimator.image_size,
+            on_bad=estimator.on_bad,
+            labelled=y is None and _is_path(X),
+        )
+        return None if images is None else self._opened(estimator, images, y)
+
+    def _opened(self, estimator: Any, images: Images, y: Any) -> Opened:
         y = self._labels(estimator, images, y, truth=True)
         if len(images) < 2:
             raise DataError(f"{type(estimator).__name__}: there is 1 sample only; at least 2 are needed")
@@ -203,11 +312,17 @@ class ImageReader:
     def learn(self, estimator: Any, opened: Opened, train: NDArray[np.int64]) -> Learned:
         """Learn the statistics of the channels from the training images."""
         images: Images = opened.data
-        some = replace(images, pixels=images.pixels[train]) if len(train) < len(images) else images
-        schema = ImageSchema.learn(some, resize=estimator.image_size is not None)
+        resize = estimator.image_size is not None
+        files = images.files if isinstance(images, StreamedImages) else None
+        if files is None:
+            some = replace(images, pixels=images.pixels[train]) if len(train) < len(images) else images
+            schema = ImageSchema.learn(some, resize=resize)
+        else:
+            schema = files.learn(train, resize=resize)
 
         def show(item: int) -> dict[str, Any]:
-            return {"image": _displayed(images.pixels[item]), "name": images.names[item]}
+            pixels = images.pixels[item] if files is None else torch.from_numpy(files.read(np.array([item]))["x"][0])
+            return {"image": _displayed(pixels), "name": images.names[item]}
 
         def facts() -> dict[str, Any]:
             shape = {"channels": schema.channels, "height": schema.height, "width": schema.width, "dtype": schema.dtype}
@@ -222,10 +337,12 @@ class ImageReader:
         if images.ignored:
             some_names = ", ".join(images.ignored[:5]) + (", ..." if len(images.ignored) > 5 else "")
             notes.append(f"{len(images.ignored)} entries of the folder are no images by their names: {some_names}")
-        return Learned(schema, {"x": images.pixels}, facts, notes, show)
+        return Learned(schema, {"x": images.pixels} if files is None else {}, facts, notes, show, files)
 
     def encode(self, estimator: Any, X: Any, y: Any = None, *, truth: bool = False, on_bad: OnBad = "raise") -> Encoded:
         """Encode images in the way of the training; items are called by their paths or "image 17"."""
+        X, y = images_of(X, y, type(estimator).__name__, truth=truth)
+        X, y = images_and_labels(X, y, type(estimator).__name__, truth=truth, later=True)
         labelled = truth and y is None and _is_path(X)
         images = estimator.schema_.encode(X, on_bad, labelled=labelled)
         y = self._labels(estimator, images, y, truth=truth)
@@ -241,7 +358,7 @@ class ImageReader:
         if y is None:
             if truth and images.labels is None:
                 raise DataError(
-                    f"{where}: requires y to be passed, but the target y is None; only a folder brings labels"
+                    f"{where}: requires y to be passed, but the target y is None; only folders and idx files bring labels"
                 )
             return None if images.labels is None else np.array(images.labels)
         if isinstance(y, str):
@@ -295,6 +412,8 @@ def _displayed(pixels: Tensor) -> NDArray[np.uint8]:
 
 
 def _cell(value: Any) -> Any:
+    if type(value).__name__ == "NaTType":  # a missing date
+        return None
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float):
         return None if value != value else float(f"{value:.6g}")

@@ -1,4 +1,4 @@
-"""Small data sets by name: those that scikit-learn carries."""
+"""Data sets by name: small ones that scikit-learn carries; `downloads` brings the larger ones."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ SETS = ("breast-cancer", "diabetes", "digits", "iris", "wine")
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set. X: a DataFrame, or for images an array (N, H, W). y: labels or numbers (N,)."""
+    """A data set. X: a DataFrame, or for images an array (N, H, W) or (N, C, H, W). y: labels or numbers (N,).
+
+    test: the part that its makers keep for the test, None where there is none.
+    """
 
     name: str
     X: Any
     y: Any
     task: str
+    test: DataSet | None = None
 
     def for_task(self, task: str | None) -> tuple[Any, Any]:
         """X and y as a system of this task takes them: for tables, images become rows of pixels."""
-        if self.task == "image-classification" and (task or "").startswith("tabular"):
+        if self.task == "image-classification" and (task or "").startswith(("tabular", "anomaly")):
             import pandas as pd
 
             flat = self.X.reshape(len(self.X), -1)
@@ -41,6 +45,10 @@ def load(name: str) -> DataSet:
     from sklearn import datasets
 
     if name not in SETS:
+        from konspekt.data.downloads import FETCHED
+
+        if name in FETCHED:
+            raise ConfigError(f"{name} is not carried along: konspekt.data.fetch({name!r}) downloads it")
         raise ConfigError(f"there is no data set {name!r}; {nearest(name, SETS)}")
     if name == "digits":
         images, digits = datasets.load_digits(return_X_y=True)

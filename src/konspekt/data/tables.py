@@ -1,18 +1,16 @@
-"""Tables: arrays, DataFrames and csv files as numbers and category codes that a net can take.
+"""Tables: arrays, DataFrames, csv and parquet files as numbers and category codes that a net can take.
 
-A column of a DataFrame or a file is a `number`, a `category` or `ignored`. Numbers are standardised; a missing one is
-replaced by the mean, and a column that had missing values at training gets an indicator beside it. Categories become
-codes: 0 for a value that the training did not have, 1 for a missing one (if the training had any), then one code each.
+A column of a DataFrame or a file is a `number`, a `category`, a `date` or `ignored`. Numbers are standardised; a missing
+one is replaced by the mean, and a column that had missing values at training gets an indicator beside it. Categories
+become codes: 0 for a value that the training did not have, 1 for a missing one (if the training had any), then one code
+each. Dates, times and durations become several numbers (`data/dates.py`); text does where all of it is ISO 8601.
 
 Shape letters in this file: N rows, F numbers, K categories.
 """
 
 from __future__ import annotations
 
-import gzip
-import warnings
-import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -23,21 +21,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from konspekt.core.errors import ConfigError, DataError, nearest
+from konspekt.data.dates import DateFeatures, are_dates
+from konspekt.data.table_arrays import encode_array, is_plain, learn_array
+from konspekt.data.table_files import is_table, read_csv, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TYPES", "Column", "TableSchema", "is_table", "read_csv", "split_target"]
+__all__ = [
+    "TYPES",
+    "Column",
+    "TableSchema",
+    "is_table",
+    "read_csv",
+    "split_target",
+]
 
-TYPES = ("number", "category", "ignored")
+TYPES = ("number", "category", "date", "ignored")
 MAX_CATEGORIES = 1000  # rarer values share the code of unseen ones: an embedding row needs examples to learn from
-_SUFFIXES = (".csv", ".csv.gz")
 _NO_CELL = (list, dict, set, tuple, np.ndarray, Tensor)
 
 
 @dataclass
 class Column:
-    """One column as the training saw it."""
+    """One column as the training saw it. dates: of a date, its features."""
 
     name: str
     type: str
@@ -46,73 +53,27 @@ class Column:
     missing: int = 0
     categories: list[str] = field(default_factory=list)
     note: str = ""
+    dates: DateFeatures | None = None
 
     @property
     def indicator(self) -> bool:
         """Whether a column of zeros and ones beside it says where values were missing."""
-        return self.type == "number" and self.missing > 0
+        return self.type in ("number", "date") and self.missing > 0
 
     @property
     def num_codes(self) -> int:
         """Of a category: how many codes there are."""
         return len(self.categories) + 1 + (self.missing > 0)
 
-
-def is_table(X: Any) -> bool:
-    """Whether X is a DataFrame or the path of a csv file."""
-    import pandas as pd
-
-    return isinstance(X, pd.DataFrame) or (isinstance(X, (str, Path)) and str(X).lower().endswith(_SUFFIXES))
-
-
-def read_csv(path: str | Path, texts: Collection[str] = ()) -> pd.DataFrame:
-    """Read a csv file, also .csv.gz: UTF-8, commas, the names of the columns in the first line.
-
-    texts: columns of names or labels; where one has leading zeros ("007"), they are kept.
-
-    Raises DataError where it cannot be read, is empty, names a column twice or has more values than names in a row.
-    """
-    import pandas as pd
-
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: {'this is a folder, not a file' if path.is_dir() else 'there is no such file'}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
-            separator = next((c for c in ";\t|" if len(header) == 1 and c in header[0]), None)
-            if separator is not None:
-                raise DataError(
-                    f"{path}: the values seem to be separated by {separator!r}; commas are needed: save it with commas, "
-                    f"or give pd.read_csv({str(path)!r}, sep={separator!r})"
-                )
-            frame = pd.read_csv(path, low_memory=False, index_col=False)
-            for name in [n for n in texts if n in frame.columns and frame[n].dtype.kind in "iuf"]:
-                written = pd.read_csv(path, usecols=[name], dtype=str, index_col=False)[name]
-                if written.str.match(r"0\d", na=False).any():
-                    frame[name] = written
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{path}: the file is empty") from None
-    except pd.errors.ParserWarning:
-        raise DataError(f"{path}: the rows have more values than the first line has names; name every column") from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8 text ({error.reason}: byte {error.object[error.start]:#x}); save it as UTF-8, or give "
-            f"pd.read_csv({str(path)!r}, encoding='latin-1') or whatever its encoding is"
-        ) from None
-    except (pd.errors.ParserError, OSError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: not readable as csv ({' '.join(str(error).split())[:120]})") from None
-    if not len(frame):
-        raise DataError(f"{path}: there is a header but no row")
-    twice = header[header.duplicated() & (header != "")].tolist()
-    if twice:
-        raise DataError(f"{path}: columns named twice: {', '.join(twice)}; rename them")
-    return frame
+    @property
+    def date_names(self) -> list[str]:
+        """Of a date: its features, the indicator last."""
+        names = [f"{self.name}: {n}" for n in self.dates.names] if self.dates else []
+        return names + [f"{self.name} is missing"] * (self.dates is not None and self.indicator)
 
 
 def split_target(X: Any, y: Any, categories: Collection[str] = ()) -> tuple[Any, Any]:
-    """Read X if it is a csv file, and take the column that y names (or columns) out of it.
+    """Read X if it is a csv or parquet file, and take the column that y names (or columns) out of it.
 
     categories: columns of a file whose values are names, not numbers.
 
@@ -121,8 +82,9 @@ def split_target(X: Any, y: Any, categories: Collection[str] = ()) -> tuple[Any,
     source = X
     if isinstance(X, (str, Path)):
         if not is_table(X):
-            raise DataError(f"{X!s}: not a table; tables are .csv or .csv.gz files, DataFrames and arrays")
-        X = read_csv(X, {*categories, *([y] if isinstance(y, str) else y if isinstance(y, tuple) else ())})
+            raise DataError(f"{X!s}: not a table; tables are .csv, .csv.gz and .parquet files, DataFrames and arrays")
+        texts = {*categories, *([y] if isinstance(y, str) else y if isinstance(y, tuple) else ())}
+        X = read_table(X, texts)
     elif hasattr(X, "columns") and hasattr(X, "to_pandas"):  # polars, pyarrow
         X = X.to_pandas()
     names = [y] if isinstance(y, str) else list(y) if isinstance(y, tuple) else None
@@ -148,25 +110,44 @@ class TableSchema:
     named: bool
 
     @classmethod
-    def learn(cls, X: Any, types: Mapping[str, str] | None, where: str) -> Self:
+    def learn(cls, X: Any, types: Mapping[str, str] | None, where: str, rows: NDArray[np.int64] | None = None) -> Self:
         """Learn the schema of X.
 
         X: DataFrame, or array (N, F) of finite numbers. types: column -> one of TYPES, to override what is found.
+        rows: those to learn from; None: all.
 
         Raises DataError where a column holds what it should not, ConfigError where `types` names no column or type.
         """
-        types = {str(name): kind for name, kind in (types or {}).items()}
         named = hasattr(X, "columns")
         names = [str(c) for c in X.columns] if named else [f"x{i}" for i in range(np.asarray(X).shape[1])]
+        if is_plain(X) and X.shape[1] and not types:
+            return cls(learn_array(X, np.arange(len(X)) if rows is None else rows, where), named)
+        X = _frame(X) if rows is None else _frame(X).iloc[rows]
+        return cls.learn_columns(names, lambda place: X.iloc[:, place], types, where, named=named)
+
+    @classmethod
+    def learn_columns(
+        cls,
+        names: list[str],
+        column: Callable[[int], pd.Series[Any]],
+        types: Mapping[str, str] | None,
+        where: str,
+        *,
+        named: bool = True,
+    ) -> Self:
+        """Learn the schema of a table that is looked at column by column: `column` gives the one at a place.
+
+        Raises what `learn` raises.
+        """
+        types = {str(name): kind for name, kind in (types or {}).items()}
         for name, kind in types.items():
             if name not in names:
                 raise ConfigError(f"{where}: types names no column {name!r}; {nearest(name, names)}")
             if kind not in TYPES:
                 raise ConfigError(f"{where}: types[{name!r}] must be one of {', '.join(TYPES)}, got {kind!r}")
-        X = _frame(X)
         columns = []
         for place, name in enumerate(names):
-            series = X.iloc[:, place]
+            series = column(place)
             columns.append(_learn_column(name, series, types.get(name) or _find_type(series, where), where))
         if all(c.type == "ignored" for c in columns):
             why = f"{_some(names)} hold no value or are ignored" if names else "the table has none beside the target"
@@ -184,14 +165,20 @@ class TableSchema:
         return [c for c in self.columns if c.type == "category"]
 
     @property
+    def dates(self) -> list[Column]:
+        """The columns of dates, times and durations."""
+        return [c for c in self.columns if c.type == "date"]
+
+    @property
     def num_features(self) -> int:
-        """F: columns of numbers, with their indicators."""
-        return len(self.numbers) + sum(c.indicator for c in self.numbers)
+        """F: columns of numbers, with their indicators, and the features of dates."""
+        return len(self.feature_names)
 
     @property
     def feature_names(self) -> list[str]:
-        """(F,): the numbers, then the indicators."""
-        return [c.name for c in self.numbers] + [f"{c.name} is missing" for c in self.numbers if c.indicator]
+        """(F,): the numbers, then their indicators, then the features of each date."""
+        names = [c.name for c in self.numbers] + [f"{c.name} is missing" for c in self.numbers if c.indicator]
+        return names + [name for c in self.dates for name in c.date_names]
 
     @property
     def num_codes(self) -> list[int]:
@@ -203,14 +190,19 @@ class TableSchema:
         """What a user should be told: the types found, constant columns, missing values, rare categories."""
         notes = []
         if self.named:
-            found = [(t, [c.name for c in self.columns if c.type == t]) for t in ("number", "category")]
+            found = [(t, [c.name for c in self.columns if c.type == t]) for t in ("number", "category", "date")]
             notes.append("types found: " + "; ".join(f"{t}: {_some(names)}" for t, names in found if names))
-        constant = [c.name for c in self.numbers if c.note == "constant"]
+        for c in self.dates:
+            notes.append(f"column {c.name} is read as {c.dates.kind if c.dates else ''}: {', '.join(c.date_names)}")
+        constant = [c.name for c in self.numbers + self.dates if c.note == "constant"]
         if constant:
             notes.append(f"{len(constant)} constant column(s) left out of scaling: {_some(constant)}")
         filled = [f"{c.name} ({c.missing})" for c in self.numbers if c.missing]
         if filled:
             notes.append(f"missing numbers filled with the mean, with an indicator column each: {_some(filled)}")
+        filled = [f"{c.name} ({c.missing})" for c in self.dates if c.missing]
+        if filled:
+            notes.append(f"missing dates filled with the means, with an indicator column each: {_some(filled)}")
         filled = [f"{c.name} ({c.missing})" for c in self.categories if c.missing]
         if filled:
             notes.append(f"missing categories have a code of their own: {_some(filled)}")
@@ -251,12 +243,15 @@ class TableSchema:
     def encode(self, X: Any, where: str) -> dict[str, Tensor]:
         """Encode a DataFrame, or an array (N, columns): x (N, F) float32 and, if there are categories, codes (N, K) int64.
 
-        Raises DataError where a number column holds text or an infinite value.
+        Raises DataError where a number column holds text or an infinite value, or a date column what is no date.
         """
+        if is_plain(X) and all(c.type == "number" and not c.missing for c in self.columns):
+            return {"x": encode_array(X, self.columns, where)}
         X = _frame(X)
         x = np.empty((len(X), self.num_features), dtype=np.float32)
         codes = np.empty((len(X), len(self.categories)), dtype=np.int64)
         place = indicator = code = 0
+        at = len(self.feature_names) - sum(len(c.date_names) for c in self.dates)
         for position, column in enumerate(self.columns):
             series = X.iloc[:, position]
             if column.type == "number":
@@ -268,6 +263,11 @@ class TableSchema:
                     x[:, len(self.numbers) + indicator] = gone
                     indicator += 1
                 place += 1
+            elif column.dates is not None:
+                features, gone = column.dates.encode(series, column.name, where)
+                block = np.column_stack([features, gone]) if column.indicator else features
+                x[:, at : at + block.shape[1]] = block
+                at += block.shape[1]
             elif column.type == "category":
                 first = 1 + (column.missing > 0)
                 known = {c: first + i for i, c in enumerate(column.categories)}
@@ -293,38 +293,54 @@ class TableSchema:
         rows = []
         for position, column in enumerate(self.columns):
             series = X.iloc[:, position]
-            if column.type != "number":
+            if column.type not in ("number", "date"):
                 series = pd.Series(_texts(series), dtype=object)
-            row: dict[str, Any] = {
-                "name": column.name,
-                "type": column.type,
-                "missing": int(series.isna().sum()),
-                "unique": int(series.nunique()),
-                "note": column.note,
-            }
+            row: dict[str, Any] = {"name": column.name, "type": column.type}
             if column.type == "number":
                 values = _numbers(series, column.name, "")
+                present = np.sort(values[~np.isnan(values)])  # sorting counts values ten times as fast as hashing
+                ends = np.flatnonzero(np.append(present[1:] != present[:-1], True))
                 row |= {
+                    "missing": len(values) - len(present),
+                    "unique": len(ends),
+                    "note": column.note,
                     "mean": column.mean,
-                    "std": float(np.nanstd(values)),
-                    "min": float(np.nanmin(values)),
-                    "max": float(np.nanmax(values)),
+                    "std": float(present.std()),
+                    "min": float(present[0]),
+                    "max": float(present[-1]),
+                    "most": int(np.diff(ends, prepend=-1).max()),
                 }
+                rows.append(row)
+                continue
+            row |= {"missing": int(series.isna().sum()), "unique": int(series.nunique()), "note": column.note}
+            if column.dates is not None:
+                row |= column.dates.range(series)
             else:
-                row["top"] = [[str(k), int(v)] for k, v in series.value_counts().head(5).items()]
+                counts = series.value_counts()
+                row["top"] = [[str(k), int(v)] for k, v in counts.head(5).items()]
+                row["most"] = int(counts.iloc[0]) if len(counts) else 0
             rows.append(row)
         return rows
 
+    def sentences(self) -> list[str]:
+        """What the columns were, in words for a model's card."""
+        kinds = [(t, [c.name for c in self.columns if c.type == t]) for t in TYPES]
+        return [f"columns ({kind}): {_some(names)}" for kind, names in kinds if names]
+
     def to_json(self) -> dict[str, Any]:
         """All that `from_json` needs."""
-        return {"named": self.named, "columns": [asdict(c) for c in self.columns]}
+        columns = [asdict(c) for c in self.columns]
+        return {"named": self.named, "columns": [c if c["dates"] else _without(c, "dates") for c in columns]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
         columns = [Column(**c) for c in value["columns"]]
         for c in columns:
-            sound = c.type in TYPES and isinstance(c.missing, int) and isinstance(c.name, str)
+            if isinstance(c.dates, Mapping):
+                c.dates = DateFeatures.from_json(c.dates)
+            sound = (c.type == "date") == isinstance(c.dates, DateFeatures)
+            sound = sound and c.type in TYPES and isinstance(c.missing, int) and isinstance(c.name, str)
             sound = sound and all(isinstance(v, str) for v in c.categories)
             if not sound or not np.isfinite([c.mean, c.scale]).all() or c.scale <= 0:
                 raise DataError(f"column {c.name!r} of the schema is damaged")
@@ -335,7 +351,11 @@ def _frame(X: Any) -> pd.DataFrame:
     """X as a DataFrame; an array's columns are numbered."""
     import pandas as pd
 
-    return X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X))
+    return X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X), copy=False)
+
+
+def _without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
+    return {k: v for k, v in mapping.items() if k != key}
 
 
 def _some(names: list[str], most: int = 12) -> str:
@@ -348,14 +368,10 @@ def _find_type(series: pd.Series[Any], where: str) -> str:
     kinds = pd.api.types
     if kinds.is_bool_dtype(series) or kinds.is_numeric_dtype(series):
         return "number"
-    dates = kinds.is_datetime64_any_dtype(series) or isinstance(series.dtype, pd.PeriodDtype)
-    if dates or kinds.is_timedelta64_dtype(series):
-        raise DataError(
-            f"{where}: column {series.name!r} holds dates or times, which are not features yet; turn it into numbers "
-            f"or leave it out: types={{{str(series.name)!r}: 'ignored'}}"
-        )
     if series.isna().all():
         return "ignored"
+    if are_dates(series):
+        return "date"
     held = next((f"row {i} holds a {type(v).__name__}" for i, v in enumerate(series) if isinstance(v, _NO_CELL)), None)
     if held is not None:
         raise DataError(
@@ -380,6 +396,11 @@ def _learn_column(name: str, series: pd.Series[Any], kind: str, where: str) -> C
             raise DataError(f"{where}: column {name!r}: the values are too large to be standardised")
         constant = scale <= 1e-12 * abs(mean) or scale == 0
         return Column(name, kind, mean, 1.0 if constant else scale, missing, note="constant" if constant else "")
+    if kind == "date":
+        if missing == len(series):
+            return Column(name, "ignored", missing=missing, note="empty")
+        dates = DateFeatures.learn(series, name, where)
+        return Column(name, kind, missing=missing, note="" if dates.varies else "constant", dates=dates)
     counts: dict[str, int] = {}
     for value in _texts(series):
         if value is not None:
@@ -387,9 +408,7 @@ def _learn_column(name: str, series: pd.Series[Any], kind: str, where: str) -> C
     kept = sorted(sorted(counts), key=lambda c: -counts[c])[:MAX_CATEGORIES]
     note = ""
     if len(counts) > max(20, 0.5 * len(series)):
-        note = (
-            f"{len(counts)} different values in {len(series)} rows: a name, a date? types={name}:ignored leaves it out"
-        )
+        note = f"{len(counts)} different values in {len(series)} rows: a name? types={name}:ignored leaves it out"
     if len(counts) > len(kept):
         note = f"{len(counts)} different values; the {len(kept)} most frequent have a code each, the rest share one"
     return Column(name, kind, missing=missing, categories=sorted(kept), note=note)

@@ -76,6 +76,12 @@ class ClassTargets:
 
     classes: NDArray[Any]
 
+    def sentences(self) -> list[str]:
+        """What is predicted, in words for a model's card."""
+        names = [str(c) for c in self.classes[:20]]
+        more = f" and {len(self.classes) - 20} more" if len(self.classes) > 20 else ""
+        return [f"{len(self.classes)} classes: {', '.join(names)}{more}; an item of another class gets one of these"]
+
     @classmethod
     def learn(cls, y: Any, where: str) -> tuple[Self, Tensor]:
         """Find the classes of y (N,), and the class number of each item, (N,) int64.
@@ -189,6 +195,13 @@ class NumberTargets:
     scale: NDArray[np.float64]
     flat: bool
     names: list[str] = field(default_factory=list)
+
+    def sentences(self) -> list[str]:
+        """What is predicted, in words for a model's card."""
+        return [
+            f"{name}: mean {m:.4g}, standard deviation {s:.4g} in training"
+            for name, m, s in zip(self.names[:20], self.mean, self.scale, strict=False)
+        ]
 
     @classmethod
     def learn(cls, y: Any, train: NDArray[np.int64], where: str) -> tuple[Self, Tensor]:

@@ -7,7 +7,8 @@ any moment leaves the one before. `checkpoint/STAGE-finished` is the end of a st
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from torch import Tensor
 from konspekt.core import folders
 from konspekt.core.errors import DataError
 
-__all__ = ["join", "newest", "prune", "read", "split", "write"]
+__all__ = ["Writer", "join", "newest", "prune", "read", "split", "write"]
 
 FINISHED = "finished"
+_LARGE = 64 << 20  # bytes of tensors from which on a checkpoint is written while training goes on
 _NAME = re.compile(r"(?P<stage>[\w-]+)-(?P<step>\d{9}|finished)")
 
 
@@ -67,11 +69,61 @@ def write(parent: Path, stage: str, step: int | None, state: dict[str, Any]) -> 
     """
     tensors: dict[str, Tensor] = {}
     tree = split(state, tensors, "state")
+    return _write(parent, stage, step, tree, tensors, copy=True)
+
+
+def _write(parent: Path, stage: str, step: int | None, tree: Any, tensors: dict[str, Tensor], *, copy: bool) -> Path:
     folder = parent / (f"{stage}-{FINISHED}" if step is None else f"{stage}-{step:09d}")
     folders.write_folder(
-        folder, {"state.json": folders.json_bytes(tree), "tensors.safetensors": folders.tensor_file(tensors)}
+        folder, {"state.json": folders.json_bytes(tree), "tensors.safetensors": folders.tensor_file(tensors, copy=copy)}
     )
     return folder
+
+
+class Writer:
+    """Writes checkpoints; large ones from a copy in memory, by a thread, while training goes on."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def write(
+        self, parent: Path, stage: str, step: int | None, state: dict[str, Any], done: Callable[[], None]
+    ) -> None:
+        """Write a checkpoint, then call `done`; one that is still being written is waited for.
+
+        Raises ResourceError where the disk refuses, also of the one before.
+        """
+        self.wait()
+        tensors: dict[str, Tensor] = {}
+        tree = split(state, tensors, "state")
+        if step is None or sum(t.nbytes for t in tensors.values()) < _LARGE:
+            _write(parent, stage, step, tree, tensors, copy=True)
+            done()
+            return
+        copies = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+
+        def work() -> None:
+            try:
+                _write(parent, stage, step, tree, copies, copy=False)
+                done()
+            except BaseException as error:  # noqa: BLE001, `wait` raises it in the thread that trains
+                self._error = error
+
+        self._thread = threading.Thread(target=work, name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Go on when what is being written is written.
+
+        Raises ResourceError where the disk refused.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -81,10 +133,15 @@ def read(folder: Path) -> dict[str, Any]:
     """
     folders.verify(folder, ("state.json", "tensors.safetensors"))
     tensors = folders.read_tensors(folder / "tensors.safetensors")
+    tree = folders.read_json(folder / "state.json")
     try:
-        state = join(folders.read_json(folder / "state.json"), tensors)
+        state = join(tree, tensors)
     except KeyError as error:
-        raise DataError(f"{folder / 'state.json'}: names a tensor {error} that is not there") from None
+        raise DataError(f"{folder / 'state.json'}: names a tensor {str(error)[:80]} that is not there") from None
+    except (TypeError, ValueError, RecursionError) as error:  # a tensor, tuple or mapping that is written otherwise
+        raise DataError(
+            f"{folder / 'state.json'}: not the state of a run ({str(error)[:80]}); do not trust it"
+        ) from None
     if not isinstance(state, dict):
         raise DataError(f"{folder / 'state.json'}: not the state of a run")
     return state
@@ -132,6 +189,8 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
     return state
 
 
@@ -140,3 +199,5 @@ def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    elif device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"].cpu())

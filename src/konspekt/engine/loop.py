@@ -1,40 +1,55 @@
 """The one training loop. `backward()` stands here and nowhere else.
 
-Each step: a batch; then, for each player whose turn it is, one call of its optimiser with a closure that clears the
-gradient, computes the loss, differentiates it, adds the penalties' gradients, clips, and refuses what is not finite
-before a weight is touched.
+Each step: a batch (or several, with `accumulate`); then, for each player whose turn it is, one call of its optimiser with
+a closure that clears the gradient, computes the loss, differentiates it, sums over the processes, adds the penalties'
+gradients, clips, and refuses what is not finite before a weight is touched.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from konspekt.core import params
-from konspekt.core.errors import ConfigError, DivergedError, InterruptedFit
+from konspekt.core.errors import ConfigError, DivergedError, InterruptedFit, KonspektError
 from konspekt.core.runs import Run
+from konspekt.core.seeds import mix
 from konspekt.data.batches import Batches
 from konspekt.data.fields import Batch
-from konspekt.engine import checkpoint
+from konspekt.engine import checkpoint, curvature, resuming
+from konspekt.engine.average import Average
+from konspekt.engine.budget import Budget
+from konspekt.engine.compiling import Compiling
 from konspekt.engine.diagnosis import why_not_finite
 from konspekt.engine.flat import FlatParameters
+from konspekt.engine.forecast import Rehearsal, Watch
+from konspekt.engine.foreign import foreign, ready_made
 from konspekt.engine.objective import Objective
+from konspekt.engine.precision import Precision
+from konspekt.engine.processes import LostProcess, Team, is_lost, lost_text
 from konspekt.engine.progress import Progress
+from konspekt.engine.range_test import range_test, rates
 from konspekt.engine.schedules import Schedule, with_warmup
 from konspekt.engine.session import Interrupt
 from konspekt.engine.training import Training
 from konspekt.optim import GradientDescent
 
+if TYPE_CHECKING:
+    from konspekt.engine.sharding import Sharding
+
 __all__ = ["Callback", "Closure", "Moment", "minimise", "probe_optimizer"]
 
 LOG_EVERY = 50  # steps between two lines of metrics.jsonl, and between two looks at a GPU
+_PRESSED, _OVER, _SAVE = 2, 3, 4  # places in FlatParameters.shared, after the number of terms and the loss
+_FIRST_LR = 1e-3  # of an optimiser that is made before its rate is found
 SAVE_SECONDS = 60.0  # between two checkpoints, where `checkpoint_every` is None
 _ONE_EVALUATION = (
     GradientDescent,
@@ -72,12 +87,14 @@ def minimise(
     validation: Batches | None = None,
     stage: str = "fit",
     callbacks: Sequence[Callback] = (),
+    team: Team | None = None,
 ) -> Run:
     """Train an objective, with checkpoints, early stopping and a record in `run`.
 
     A run opened with `resume=True` skips stages that are finished and continues inside the open one.
 
     stage: letters, digits, _ and -; each `minimise` of a fit has its own.
+    team: the processes of this fit; None: those that `run` knows of, which an estimator's are.
 
     Raises DivergedError where a loss or gradient is not finite, InterruptedFit on Ctrl-C, ConfigError where parameters,
     players or the name of the stage do not do.
@@ -87,9 +104,11 @@ def minimise(
     for source in (batches, validation):
         if source is not None:
             source.collate_as(objective.collate)
-    loop = _Loop(objective, batches, training, run, validation, stage, callbacks)
+    loop = Loop(objective, batches, training, run, validation, stage, callbacks, team or run.team or Team())
     try:
-        if not loop.restore():
+        if isinstance(run.rehearsal, Rehearsal):
+            loop.rehearse(run.rehearsal)
+        elif not resuming.restore(loop):
             loop.train()
     finally:
         loop.release()
@@ -100,80 +119,222 @@ def probe_optimizer(training: Training) -> torch.optim.Optimizer:
     """The optimiser that `training` names, over a parameter of no consequence, to look at its properties."""
     nothing = torch.zeros(1, requires_grad=True)
     optimizer: torch.optim.Optimizer = params.build(
-        "optimizer", training.optimizer, [{"params": [nothing]}], training.lr
+        "optimizer", training.optimizer, [{"params": [nothing]}], _rate(training)
     )
     return optimizer
+
+
+def _rate(training: Training) -> float:
+    return _FIRST_LR if isinstance(training.lr, str) else training.lr
 
 
 class Closure:
     """What an optimiser calls to learn loss and gradient; every call within a step sees the same random numbers."""
 
-    def __init__(self, loop: _Loop, player: str, groups: list[dict[str, Any]]) -> None:
+    def __init__(self, loop: Loop, player: str, groups: list[dict[str, Any]]) -> None:
         training = loop.training
         self.loop, self.player = loop, player
-        own_decay = probe_optimizer(training).defaults.get("weight_decay", 0) != 0
-        self.flat = FlatParameters(player, groups, merge=not own_decay)
+        like = probe_optimizer(training)
+        own_decay = like.defaults.get("weight_decay", 0) != 0
+        self.replays = not isinstance(like, _ONE_EVALUATION)
+        if getattr(like, "exact", False) and not (training.clip_norm is None and training.clip_value is None):
+            raise ConfigError(
+                f"optimizer={training.optimizer!r} takes the gradient as it is, or none at all; leave clip_norm=None and "
+                "clip_value=None"
+            )
+        kernels = [m.weight for m in loop.objective.modules() if isinstance(m, nn.Conv2d)]
+        # Element-wise methods only: those that look at curvature count on the order of the parameters.
+        layout = FlatParameters if loop.sharding is None else loop.sharding.layout
+        self.flat = layout(player, groups, merge=not own_decay, channels_last=() if self.replays else kernels)
+        if loop.sharding is not None and (self.replays or isinstance(like, GradientDescent)):
+            raise ConfigError(
+                f"strategy='fsdp' needs an optimiser that works element by element, such as adam; {training.optimizer!r} does not"
+            )
         for group in self.flat.groups:
-            group["lr"] = training.lr * group["lr_scale"]
+            group["lr"] = _rate(training) * group["lr_scale"]
             if own_decay and not group["decay"]:
                 group["weight_decay"] = 0.0
         self.optimizer: torch.optim.Optimizer = params.build(
-            "optimizer", training.optimizer, self.flat.groups, training.lr
+            "optimizer", training.optimizer, self.flat.groups, _rate(training)
         )
-        self.replays = not isinstance(self.optimizer, _ONE_EVALUATION)
         self.l1, self.l2, self.shrink = training.l1, training.l2, training.weight_decay
         self.clip_norm, self.clip_value = training.clip_norm, training.clip_value
         self.value = self.norm = 0.0
         self.out: dict[str, Tensor] = {}
-        self.random: dict[str, Tensor] = {}
+        self.random: dict[str, Tensor] | None = None  # at the step's begin
+        self.drawn: dict[str, Tensor] | None = None  # after targets were drawn
+        self.buffers: list[Tensor] = []  # running statistics and their like, at the step's begin
+        self.moved_on: list[Tensor] = []  # the same after the first evaluation
         self.evaluations = 0
+        self.overflow = False
 
     def __call__(self) -> Tensor:
-        loop, flat = self.loop, self.flat
+        return self._evaluate()
+
+    def _evaluate(self, probe: bool = False) -> Tensor:
+        flat, loop = self.flat, self.loop
         if self.replays:
-            if self.evaluations:
-                checkpoint.set_random_state(self.random, loop.device)
-            else:
-                self.random = checkpoint.random_state(loop.device)
+            self._replay()
+            loop.moved |= self.evaluations > 0  # the optimiser has gone elsewhere to ask again
         flat.gradient.zero_()
-        out = loop.objective.loss(loop.batch, self.player)
-        loss = out["loss"]
-        loss.backward()
+        if loop.shares:
+            loss, out = self._shared()
+        else:
+            out = loop.objective.loss(loop.batch, self.player)
+            loss = out["loss"]
+            loss.backward()
         if self.l1 or self.l2:
             loss = loss.detach() + self._penalise()
         if self.clip_value is not None:
             # Cutting would hide what is infinite from the check; NaN stays NaN.
             flat.gradient.masked_fill_(flat.gradient.isinf(), math.nan).clamp_(-self.clip_value, self.clip_value)
-        self._check(loss)
+        self._check(loss, probe)
         if not self.evaluations:
             self.out = out
-            if self.shrink:
+            if self.replays:
+                self.moved_on = [b.clone() for b in loop.objective.buffers()]
+            if self.shrink and not self.replays and not self.overflow:
                 for weights, _, group in flat.decayed:
                     weights.mul_(1 - self.optimizer.param_groups[group]["lr"] * self.shrink)
         self.evaluations += 1
         return loss
 
+    def probe(self) -> Tensor:
+        """Loss and gradient at a point that is only tried: a loss of inf where either is not finite, and no error."""
+        loss = self._evaluate(probe=True).detach()
+        usable = torch.isfinite(loss) & torch.isfinite(self.flat.gradient).all()
+        return torch.where(usable, loss, math.inf)
+
     @torch.no_grad()
-    def _penalise(self) -> Tensor:
-        """Add the gradient of l1 * sum |w| + l2 * sum w^2, and return its value."""
+    def loss(self) -> float:
+        """The loss with its penalties, without gradient; inf where it is not finite, but at the step's begin."""
+        self._alone()
+        self._replay()
+        out = self.loop.objective.loss(self.loop.batch, self.player)
+        value = float(out["loss"])
+        if self.l1 or self.l2:
+            value += float(self._penalise(slopes=False))
+        if not self.evaluations:
+            self.out, self.value, self.norm = out, value, 0.0
+            self.moved_on = [b.clone() for b in self.loop.objective.buffers()]
+            if not math.isfinite(value):
+                self.loop.diverged(self.loop.step, self.loop.index, self.player)
+        self.evaluations += 1
+        return value if math.isfinite(value) else math.inf
+
+    def hessian(self) -> Tensor:
+        """(P, P), the second derivatives of the loss with its penalties, in the order of the optimiser's parameters."""
+        self._alone()
+        self._replay()
+        return curvature.hessian(self.loop.objective, self.loop.batch, self.player, self.flat, self.l2)
+
+    def item_gradients(self, estimate: str = "empirical") -> Tensor:
+        """(B, P), the gradient of each item's loss; estimate "true": of targets that are drawn from the prediction."""
+        self._alone()
+        self._replay()
+        objective, batch = self.loop.objective, self.loop.batch
+        if estimate == "true":
+            with torch.no_grad():
+                batch = objective.sample_targets(batch)
+            self.drawn = checkpoint.random_state(self.loop.device)
+            self._replay()
+        return curvature.item_gradients(objective, batch, self.player, self.flat)
+
+    def blocks(self) -> list[slice]:
+        """Where each parameter tensor is among the optimiser's P numbers; what lies between pads them and stays 0."""
+        return self.flat.slices
+
+    def _replay(self) -> None:
+        """Go back to the random numbers and the running statistics with which the step began."""
+        if self.random is None:
+            self.random = checkpoint.random_state(self.loop.device)
+            self.buffers = [b.clone() for b in self.loop.objective.buffers()]
+        else:
+            checkpoint.set_random_state(self.random, self.loop.device)
+            self._put_back(self.buffers)
+
+    @torch.no_grad()
+    def _put_back(self, values: list[Tensor]) -> None:
+        for buffer, value in zip(self.loop.objective.buffers(), values, strict=True):
+            buffer.copy_(value)
+
+    def _alone(self) -> None:
+        """Raise ConfigError where a step's gradient is a sum over batches or processes, or is scaled, or compiled."""
+        if self.loop.shares or self.loop.compiling.compiled:
+            raise ConfigError(
+                f"optimizer={self.loop.training.optimizer!r} asks for more than a gradient, which is to be had of one batch, "
+                "in one process, in 32 bits and of a net that is not compiled; leave accumulate=1, precision='32' and "
+                "compile='auto', and use one device"
+            )
+
+    def _shared(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and gradient over the step's batches and over all processes, each weighted by the number of its terms."""
+        loop, flat = self.loop, self.flat
+        precision = loop.precision
+        terms: Any = 0.0
+        total: Any = 0.0
+        extras: dict[str, Any] = {}
+        for batch in loop.parts:
+            size = len(batch["index"])
+            if not size:  # the others have its items
+                if loop.sharding is not None:  # they wait for this process's shares nevertheless
+                    (0.0 * loop.objective.loss(loop.batches.sample(), self.player)["loss"]).backward()
+                continue
+            with precision.pass_():
+                out = loop.objective.loss(batch, self.player)
+            count: Any = out.get("count", size)
+            part = out["loss"].float() * count if precision.reduced else out["loss"] * count
+            (part if precision.scale is None else part * precision.scale).backward()
+            terms, total = terms + count, total + part.detach()
+            for name, value in out.items():
+                if name not in ("loss", "count"):
+                    extras[name] = extras.get(name, 0.0) + value.detach() * count
+        if loop.sharding is not None:
+            loop.own_loss = float(total)
+        flat.shared[0], flat.shared[1] = terms, total
+        loop.ask(flat.shared)
+        if loop.sharding is None:
+            loop.team.add(flat.buffer)
+        else:  # torch has added the gradients up already
+            flat.pull()
+            loop.team.add(flat.shared)
+        loop.hear(flat.shared)
+        self.overflow = precision.unscale(flat.gradient)
+        count = flat.shared[0].clone()
+        flat.gradient.div_(count)
+        own = {name: value / terms for name, value in extras.items()}
+        return flat.shared[1] / count, {"loss": flat.shared[1] / count, "count": count, **own}
+
+    @torch.no_grad()
+    def _penalise(self, slopes: bool = True) -> Tensor:
+        """Add the gradient of l1 * sum |w| + l2 * sum w^2, unless `slopes` is False, and return its value."""
         penalty = self.flat.weights.new_zeros(())
         for weights, gradient, _ in self.flat.decayed:
             if self.l1:
-                gradient.add_(weights.sign(), alpha=self.l1)
+                if slopes:
+                    gradient.add_(weights.sign(), alpha=self.l1)
                 penalty += self.l1 * weights.abs().sum()
             if self.l2:
-                gradient.add_(weights, alpha=2 * self.l2)
+                if slopes:
+                    gradient.add_(weights, alpha=2 * self.l2)
                 penalty += self.l2 * weights.square().sum()
+        if self.loop.sharding is not None:
+            self.loop.team.add(penalty)
         return penalty
 
-    def _check(self, loss: Tensor) -> None:
-        """Clip by norm, and refuse what is not finite."""
+    def _check(self, loss: Tensor, probe: bool) -> None:
+        """Clip by norm, and refuse what is not finite, but of a probe."""
         loop, gradient = self.loop, self.flat.gradient
+        if self.overflow:  # the scale was too large for float16: no step, and a smaller scale for the next
+            gradient.zero_()
         square = torch.dot(gradient, gradient)
+        if loop.sharding is not None:
+            loop.team.add(square)
         if loop.deferred:
             norm = square.sqrt()
-            loop.ok &= torch.isfinite(norm) & torch.isfinite(loss.detach())
-            loop.bad_step = torch.where(loop.ok, loop.bad_step, loop.bad_step.clamp(max=loop.step))
+            if not probe:
+                loop.ok &= torch.isfinite(norm) & torch.isfinite(loss.detach())
+                loop.bad_step = torch.where(loop.ok, loop.bad_step, loop.bad_step.clamp(max=loop.step))
             if self.clip_norm is not None:
                 gradient.mul_((self.clip_norm / (norm + 1e-12)).clamp(max=1.0))
             if not self.evaluations:
@@ -183,7 +344,9 @@ class Closure:
         if not math.isfinite(value + norm_):
             norm_ = float(gradient.double().norm())  # the square alone may overflow
             if not math.isfinite(value + norm_):
-                loop.diverged(loop.step, loop.batch["index"], self.player)  # type: ignore[arg-type]
+                if probe:
+                    return
+                loop.diverged(loop.step, loop.index, self.player)
         if self.clip_norm is not None and norm_ > self.clip_norm:
             gradient.mul_(self.clip_norm / norm_)
         if not self.evaluations:
@@ -192,17 +355,37 @@ class Closure:
     def move(self) -> None:
         """One step of this player."""
         self.evaluations = 0
+        self.overflow = False
         before = self.flat.weights.clone() if self.loop.deferred else None
         if self.replays:
-            self.optimizer.step(self)  # type: ignore[arg-type]
+            self._move_freely()
         else:  # what asks once is answered before: torch's way through `step(closure)` costs 5 % of a small net's step
             self()
-            self.optimizer.step()
+            if not self.overflow:
+                self.optimizer.step()
         if before is not None:
             torch.where(self.loop.ok, self.flat.weights, before, out=self.flat.weights.data)
+        self.flat.push()
+
+    def _move_freely(self) -> None:
+        """A step of an optimiser that may evaluate several times, at points of its choice."""
+        self.random = self.drawn = None
+        begin = self.flat.weights.clone() if self.shrink else None
+        first = self.loop.step == self.loop.taken_up  # with a state from a checkpoint, which may be anyone's
+        with foreign(self.loop) if first else contextlib.nullcontext():
+            self.optimizer.step(self)  # type: ignore[arg-type]
+        self._put_back(self.moved_on)  # not those of the point that was tried last
+        if begin is not None:
+            # After all evaluations, so that they are of one function; of the weights before, as beside any other step.
+            with torch.no_grad():
+                for weights, _, group in self.flat.decayed:
+                    here = slice(weights.storage_offset(), weights.storage_offset() + len(weights))
+                    weights.sub_(begin[here], alpha=self.optimizer.param_groups[group]["lr"] * self.shrink)
+        if self.drawn is not None:  # the next step's random numbers come after this step's
+            checkpoint.set_random_state(self.drawn, self.loop.device)
 
 
-class _Loop:
+class Loop:
     """The state of one stage while it runs."""
 
     def __init__(
@@ -214,7 +397,15 @@ class _Loop:
         validation: Batches | None,
         stage: str,
         callbacks: Sequence[Callback],
+        team: Team,
     ) -> None:
+        self.team = team
+        self.sharding: Sharding | None = None
+        if training.strategy == "fsdp" and team.size > 1:
+            from konspekt.engine.sharding import Sharding  # its imports take a second
+
+            self.sharding = Sharding(objective, team)
+            objective = self.sharding.objective
         self.objective, self.batches, self.training, self.run = objective, batches, training, run
         self.validation, self.stage, self.callbacks = validation, stage, callbacks
         self._check_apart(objective.players())
@@ -224,7 +415,14 @@ class _Loop:
         self.after_step = None if type(objective).after_step is Objective.after_step else objective.after_step
         self.turns = tuple(self.players) if type(objective).turns is Objective.turns else None
         self.device = self.players[self.first].flat.weights.device
-        self.per_epoch = batches.num_batches
+        self._join()
+        self.precision = Precision(training.precision, self.device)
+        self.accumulate = training.accumulate
+        # Whether a step's gradient is a sum over several batches or processes, or is scaled.
+        self.shares = team.size > 1 or self.accumulate > 1 or self.precision.reduced
+        self.per_epoch = -(-batches.num_batches // self.accumulate)
+        self.average = None if training.ema is None else Average(objective.model, training.ema)
+        self.lr = _rate(training)
         total = self.per_epoch * training.epochs
         self.schedule: Schedule = params.build("schedule", training.schedule, total, self.per_epoch)
         self.factor = with_warmup(self.schedule, training.warmup)
@@ -238,6 +436,11 @@ class _Loop:
         self.last_norm = torch.zeros((), device=self.device)
         self.recent: dict[int, Tensor] = {}
         self.batch: Batch = {}
+        self.parts: list[Batch] = []
+        self.pressed = self.over = self.save_asked = False
+        self.risk: Any = None  # a tensor where the device runs ahead, or None
+        self.watch = Watch(self)
+        self.writer = checkpoint.Writer()
         self.epoch = self.step = 0
         self.within = False  # whether the run stands inside an epoch
         self.best: float | None = None
@@ -245,7 +448,28 @@ class _Loop:
         self.best_weights: dict[str, Tensor] | None = None
         self.waited = 0
         self.seconds = 0.0
+        self.own_loss = 0.0  # of this process's part, where the net is shared out
+        self.ticked = 0.0  # when the last step ended
+        self.trying = self.moved = False
+        self.taken_up: int | None = None  # the step at which a checkpoint was taken up
+        self.held: dict[str, Any] = {}  # by a measurement in mid-epoch, at the end of `max_time`
+        self.remembered: dict[str, Any] = {}
+        self.buffers_before: list[Tensor] = []
+        self.weighs = training.running_risk
         self._clear()
+
+    def _join(self) -> None:
+        """Begin alike in all processes: the same weights, another stream of random numbers each, a part of the data each."""
+        team = self.team
+        if team.size == 1:
+            return
+        for player in self.players.values() if self.sharding is None else ():
+            team.spread(player.flat.weights)
+        for rest in (*self.objective.buffers(), *(p.data for p in self.objective.parameters() if not p.requires_grad)):
+            team.spread(rest)
+        if not team.leads:
+            torch.manual_seed(mix(torch.initial_seed() % 2**62, team.rank) % 2**63)
+        self.batches.share(team.rank, team.size)
 
     @staticmethod
     def _check_apart(players: dict[str, list[dict[str, Any]]]) -> None:
@@ -264,21 +488,36 @@ class _Loop:
 
     def train(self) -> None:
         """Run the epochs that are left."""
-        training = self.training
-        progress = Progress(training.verbose, self.stage, training.epochs, self.per_epoch)
+        training, run = self.training, self.run
+        progress = Progress(training.verbose and self.team.leads, self.stage, training.epochs, self.per_epoch)
         self.began = time.perf_counter() - self.seconds
         self.saved = time.perf_counter()
+        self.budget = self._budget()
+        try:
+            self._settle_choices(progress)
+            self.ticked = time.perf_counter()
+            if self.team.size > 1 and self.step == 0:
+                self.save()  # what the others leave when this process dies early
+        except LostProcess as error:
+            self._lost(error)
         stopped = "epochs"
-        with Interrupt() as self.interrupt:
+        with Interrupt(terminate=self.team.size > 1) as self.interrupt:
             try:
                 while self.epoch < training.epochs and stopped == "epochs":
                     stopped = self._epoch(progress)
-                    if self.interrupt.pressed:
+                    if self.pressed:
                         self._interrupted()
+            except LostProcess as error:
+                self._lost(error)
+            except RuntimeError as error:  # of a sum that torch takes itself
+                if self.team.size == 1 or not is_lost(error):
+                    raise
+                self._lost(LostProcess(lost_text(error)))
             finally:
                 progress.close()
+                self.compiling.release()
         self.seconds = time.perf_counter() - self.began
-        self.run.record(
+        run.record(
             "stage",
             stage=self.stage,
             state="finished",
@@ -288,41 +527,193 @@ class _Loop:
             weights="last" if self.best_weights is None else "best",
             seconds=self.seconds,
         )
-        if self.run.checkpoints:
-            checkpoint.write(self.run.checkpoints, self.stage, None, self._state() | {"stopped": stopped})
-            checkpoint.prune(self.run.checkpoints, self.stage, training.keep, finished=True)
-        self._settle()
+        resuming.finish(self, stopped)
+        self.settle()
 
-    def _settle(self) -> None:
-        """At the end: the best weights, if they were watched, and prediction mode."""
+    def settle(self) -> None:
+        """At the end: the best weights, if they were watched, else the average, if there is one; prediction mode."""
         if self.best_weights is not None:
-            self.objective.load_state_dict(self.best_weights)
+            self.load_weights(self.best_weights)
+        elif self.average is not None:
+            self.average.swap()
         self.objective.eval()
+
+    def rehearse(self, rehearsal: Rehearsal) -> None:
+        """Take three real steps for a forecast; the objective is thrown away afterwards."""
+        self.began = self.saved = time.perf_counter()
+        progress = Progress(False, self.stage, 1, 1)
+        if self.training.lr == "find":
+            self.lr = _FIRST_LR
+        self.compiling = Compiling(self.objective.model, False, None, lambda text, start: None, lambda: None)
+        self.budget = self._budget()
+        self.objective.train()
+        self.objective.start_epoch(0, self.batches)
+        with Interrupt() as self.interrupt:
+            for parts, number in zip(self._endless(), range(rehearsal.steps), strict=False):
+                self._take(parts)
+                with self.watch.counting() if number == 0 else contextlib.nullcontext():
+                    self._step()
+                self.watch.stepped(time.perf_counter())
+        progress.close()
+        rehearsal.stages.append(self.watch.forecast())
+        self.objective.eval()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The objective's whole tensors; where they are shared out, every process must come here."""
+        return self.objective.state_dict() if self.sharding is None else self.sharding.state()
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take whole tensors."""
+        if self.sharding is None:
+            self.objective.load_state_dict(weights)
+            return
+        self.sharding.load_state(weights)
+        for player in self.players.values():
+            player.flat.read()
+
+    def _settle_choices(self, progress: Progress) -> None:
+        """What is found by trying, once in a run: the learning rate, whether to compile."""
+        training, run = self.training, self.run
+        if self.accumulate > 1 or self.team.size > 1:
+            norms = [n for n, m in self.objective.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+            if norms:
+                parts = "process" if self.team.size > 1 else "batch that is accumulated"
+                run.log(f"batch statistics are those of each {parts}, not of the whole step's items ({norms[0]}, ...)")
+                self._check_parts()
+        if training.lr == "find":
+            found = ready_made(run, f"{self.stage}.lr", over=0)
+            if found is None:
+                found = self._find_rate()
+                run.choose(f"{self.stage}.lr", found)
+                progress.say(f"learning rate found: {found:.3g}")
+            self.lr = found
+            self._set_rates(1.0)
+
+        def note(text: str, start: int) -> None:
+            run.log(text)
+            run.choose(f"{self.stage}.compile", start)
+
+        wanted = self.sharding is None and training.compile
+        if wanted == "auto" and any(player.replays for player in self.players.values()):
+            wanted = False  # nobody asked for it, and compiled nets have no second derivatives
+        self.compiling = Compiling(
+            self.objective.model, wanted, ready_made(run, f"{self.stage}.compile"), note, self._trial
+        )
+
+    def _check_parts(self) -> None:
+        """Raise ConfigError where a process would get one item of a batch, which has no batch statistics."""
+        flat = any(isinstance(m, nn.BatchNorm1d) for m in self.objective.modules())
+        fewest = getattr(self.batches, "fewest", None)
+        if flat and fewest is not None and fewest() == 1:
+            raise ConfigError(
+                f"batch normalisation needs two items or more, but a batch leaves one to a process: {self.batches.num_items} "
+                f"items in {self.batches.num_batches} batches, of {self.team.size} processes each; give another batch_size, "
+                "another norm, or fewer processes"
+            )
+
+    def _find_rate(self) -> float:
+        """The range test; everything is as before afterwards."""
+        over = False
+
+        def step(rate: float) -> float:
+            nonlocal over
+            self.lr = rate
+            self._set_rates(1.0)
+            parts = next(stream, None)
+            if parts is None:
+                return math.nan
+            self._take(parts)
+            try:
+                self._move()
+            except DivergedError:
+                return math.nan
+            loss = float(self.players[self.first].out["loss"].detach())
+            over = self._time_over(time.perf_counter())
+            return math.nan if over or self._asked_to_stop else loss
+
+        before = resuming.snapshot(self)
+        self.objective.train()
+        self.objective.start_epoch(0, self.batches)
+        with Interrupt(terminate=self.team.size > 1) as self.interrupt:
+            stream = self._endless()
+            self.trying = True
+            found = range_test(step, rates())
+        self.trying = False
+        resuming.go_back(self, before)
+        self._clear()
+        self.ok.fill_(True)
+        self.bad_step.fill_(2**62)
+        if self._asked_to_stop:
+            self._interrupted()
+        if over:
+            raise ConfigError(
+                f"lr='find': max_time={self.training.max_time:g} was over before a rate was found; give lr a number, or more time"
+            )
+        if found is None:
+            raise ConfigError(
+                "lr='find': the loss fell at no rate between 1e-7 and 10, so none can be recommended; give lr a number, or "
+                "look at the data and the net"
+            )
+        self.run.keep(
+            "learning-rate range test", "curve", {"loss": (found.rates, found.losses), "taken": ([found.lr], [found.losses[found.rates.index(found.lr)]])}
+        )  # fmt: skip
+        self.run.log(f"learning rate found by a range test of {len(found.rates)} steps: {found.lr:.3g}")
+        return found.lr
+
+    def _endless(self) -> Iterator[list[Batch]]:
+        """Steps' batches, epoch after epoch."""
+        epoch = 0
+        while True:
+            yield from self._grouped(epoch)
+            epoch += 1
+
+    def _grouped(self, epoch: int) -> Iterator[list[Batch]]:
+        """The batches of an epoch, so many together as make a step."""
+        group: list[Batch] = []
+        for batch in self.batches.epoch(epoch):
+            group.append(batch)
+            if len(group) == self.accumulate:
+                yield group
+                group = []
+        if group:
+            yield group
 
     def _epoch(self, progress: Progress) -> str:
         """One epoch, or the rest of one; returns why to stop, or "epochs" to go on."""
-        objective, run = self.objective, self.run
+        objective, run, watch = self.objective, self.run, self.watch
         start = time.perf_counter()
         if not self.within:
             self._clear()
             objective.start_epoch(self.epoch, self.batches)
         self.within = True
         objective.train()
-        saves = self.run.checkpoints is not None
-        for batch in self.batches.epoch(self.epoch):
-            self.batch = batch
+        if self.team.size > 1:
+            resuming.remember(self)
+        self.ticked = time.perf_counter()  # the measurement after an epoch is no part of a step
+        over = False
+        saves = run.checkpoints is not None
+        for parts in self._grouped(self.epoch):
+            if not self.compiling.decided:
+                self.compiling.before(self.step, self.per_epoch * self.training.epochs - self.step)
+            self._take(parts)
             self._step()
             if self.step % LOG_EVERY == 0:
                 self._log()
             now = time.perf_counter()
+            if watch.looks and self.sharding is None:
+                watch.stepped(now)
             if now > progress.next:
-                progress.step(self.step, now)
+                progress.step(self.step, now, self.risk)
             if self.callbacks and self._stops("step", {}):
                 return "callback"
             if saves and self._save_due(now):
                 self.save()
-            if self.interrupt.pressed:
+            if self._asked_to_stop:
                 self._interrupted()
+            if self._time_over(now):
+                over = self.step == self.per_epoch * (self.epoch + 1)
+                if not over:
+                    return self._cut_short(start, progress)
         self._read()
         record = self._record(time.perf_counter() - start)
         self.within, self.epoch = False, self.epoch + 1
@@ -335,27 +726,63 @@ class _Loop:
             return "patience"
         if any(getattr(p.optimizer, "converged", False) for p in self.players.values()):
             return "converged"
+        if over and self.epoch < self.training.epochs:
+            run.log(f"stopped after step {self.step} by max_time={self.training.max_time:g}")
+            return "max_time"
         return "epochs"
 
+    def _cut_short(self, start: float, progress: Progress) -> str:
+        """The end of `max_time` within an epoch: what there is of it is measured, and may be the best."""
+        self._read()
+        resuming.hold(self)  # a resumed run with more time goes on from here, as if nothing had been measured
+        record = self._record(time.perf_counter() - start) | {"cut_short": True}
+        self._watch(record)
+        self.run.record("epoch", **record)
+        progress.epoch(self.step, record)
+        self.run.log(f"stopped after step {self.step} by max_time={self.training.max_time:g}")
+        return "max_time"
+
+    def _take(self, parts: list[Batch]) -> None:
+        """Make these batches those of the step."""
+        self.parts, self.batch = parts, parts[0]
+
+    @property
+    def index(self) -> Tensor:
+        """The items of the step, in this process."""
+        return torch.cat([batch["index"] for batch in self.parts])  # type: ignore[misc]
+
+    def _set_rates(self, factor: float) -> None:
+        for player in self.players.values():
+            for group in player.optimizer.param_groups:
+                group["lr"] = self.lr * group["lr_scale"] * factor
+
     def _step(self) -> None:
-        objective, players = self.objective, self.players
         if self.adjusts:
-            factor = self.factor(self.step)
-            for player in players.values():
-                for group in player.optimizer.param_groups:
-                    group["lr"] = self.training.lr * group["lr_scale"] * factor
+            self._set_rates(self.factor(self.step))
         if self.deferred:
-            self.recent[self.step] = self.batch["index"]  # type: ignore[assignment]
+            self.recent[self.step] = self.index
+        self._move()
+        self.step += 1
+        self.moved = False
+        if self.team.size > 1:
+            resuming.remember(self)
+        if self.average is not None:
+            self.average.follow(self.step)
+
+    def _move(self) -> None:
+        """Each player's turn."""
+        objective, players = self.objective, self.players
+        self.moved = False
         for name in self.turns or tuple(objective.turns(self.step)):
             player = players[name]
             if len(players) > 1:
                 self._only(name)
             player.move()
+            self.moved = True
             self._add(player)
             if self.after_step is not None:
                 with torch.no_grad():
                     self.after_step(self.step, name)
-        self.step += 1
 
     def _only(self, moving: str) -> None:
         """Let the gradient reach the moving player's parameters only."""
@@ -370,6 +797,8 @@ class _Loop:
         weight: Any = len(self.batch["index"]) if count is None else count if self.deferred else float(count)
         name = "loss" if player.player == self.first else f"loss_{player.player}"
         loss: Any = out["loss"].detach() if self.deferred or player.l1 or player.l2 else player.value
+        if self.weighs is not None and name == "loss":
+            self.risk = loss if self.risk is None else self.weighs * loss + (1 - self.weighs) * self.risk
         self.sums[name] = self.sums.get(name, 0.0) + loss * weight
         key = f"{name}/terms"
         self.sums[key] = self.sums.get(key, 0.0) + weight
@@ -398,16 +827,34 @@ class _Loop:
 
     def diverged(self, step: int, index: Tensor, player: str) -> None:
         """Raise DivergedError that says where and why."""
-        reason = why_not_finite(self.objective, self.batch, player)
-        items = index.tolist()
+        if self.trying:
+            raise DivergedError("while a learning rate was looked for")
+        told = self.team.gather([*self._reason(player), index.tolist()])
+        # A sum of gradients shows no more where it went wrong, a loss or an output does.
+        where = next((n for n, (_, sure, _) in enumerate(told) if sure), None)
+        reason, _, items = told[where or 0]
+        if self.team.size > 1 and where is not None:
+            reason += f" in process {where} of {self.team.size}"
         shown = ", ".join(map(str, items[:16])) + (f" and {len(items) - 16} more" if len(items) > 16 else "")
         message = (
             f"training stopped at step {step} (epoch {self.epoch + 1}): {reason}. The batch held items {shown}. The "
-            f"weights are still those of the step before. Lower lr (now {self.training.lr:g}), set clip_norm, or look "
+            f"weights are still those of the step before. Lower lr (now {self.lr:g}), set clip_norm, or look "
             "at these items"
         )
         self.run.log(message, warning=True)
         raise DivergedError(message)
+
+    def _reason(self, player: str) -> tuple[str, bool]:
+        """Why something is not finite in this process's part of the step, and whether it is this part that is to blame."""
+        reason = "a loss or a gradient is not finite (NaN or inf)"
+        if self.sharding is not None:  # to look closer, all processes would have to
+            return reason, not math.isfinite(self.own_loss)
+        for batch in self.parts:
+            if len(batch["index"]):
+                reason = why_not_finite(self.objective, batch, player)
+                if not reason.startswith("the gradient"):
+                    return reason, True
+        return reason, False
 
     def _log(self) -> None:
         self._read()
@@ -417,7 +864,7 @@ class _Loop:
             rate = player.optimizer.param_groups[0]["lr"]
             self.run.record(
                 "step", stage=self.stage, epoch=self.epoch, step=self.step, loss=float(player.out["loss"].detach()), lr=rate,
-                grad_norm=norm,
+                grad_norm=norm, **({} if self.risk is None else {"risk": float(self.risk)}),
             )  # fmt: skip
 
     def _record(self, seconds: float) -> dict[str, Any]:
@@ -428,17 +875,27 @@ class _Loop:
         record["grad_norm"] = float(self.last_norm) if self.deferred else player.norm
         if self.run.path and self.batch:  # a run resumed at an epoch's end has seen no gradient
             named = [(n, p.grad) for n, p in self.objective.named_parameters() if p.grad is not None]
-            norms = torch._foreach_norm([g for _, g in named])
+            norms = torch._foreach_norm([g for _, g in named]) if named else ()
             record["grad_norms"] = {n: float(v) for (n, _), v in zip(named, norms, strict=True)}
         record["seconds"] = seconds
-        if self.validation is not None:
+        if self.risk is not None:
+            record["risk"] = float(self.risk)
+        validation = self.validation
+        if validation is not None:
             self.objective.eval()
             start = time.perf_counter()
-            with torch.no_grad():
-                values = self.objective.evaluate(self.validation)
+            with torch.no_grad(), self._averaged():
+                values = self.team.tell(self._gathered(lambda: self.objective.evaluate(validation)))
             record |= {f"val_{name}": value for name, value in values.items()}
             record["seconds_validation"] = time.perf_counter() - start
+            self.budget.measured(record["seconds_validation"])
         return record
+
+    def _gathered(self, call: Callable[[], Any]) -> Any:
+        return call() if self.sharding is None else self.sharding.gathered(call)
+
+    def _averaged(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.average is None else self.average.shown()
 
     def _watch(self, record: dict[str, Any]) -> bool:
         """Compare the monitored measure with the best so far; whether patience is at its end."""
@@ -455,21 +912,24 @@ class _Loop:
         self.schedule.observe(value, better)
         if better:
             self.best, self.best_epoch, self.waited = value, record["epoch"], 0
-            if self.training.patience is not None:
-                self.best_weights = _copy(self.objective.state_dict())
+            if self.training.patience is not None or self.training.max_time is not None:
+                with self._averaged():
+                    self.best_weights = {n: t.detach().clone() for n, t in self.weights().items()}
         else:
             self.waited += 1
         return self.training.patience is not None and self.waited >= self.training.patience
 
     def _stops(self, event: str, record: dict[str, Any]) -> bool:
         moment = Moment(event, self.stage, self.epoch, self.step, self.objective, self.run, record)
-        return any([callback(moment) is True for callback in self.callbacks])
+        return any(self.team.gather(any([callback(moment) is True for callback in self.callbacks])))
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def _save_due(self, now: float) -> bool:
         every = self.training.checkpoint_every
-        return now - self.saved > SAVE_SECONDS if every is None else self.step % every == 0
+        if every is not None:
+            return self.step % every == 0
+        return self.save_asked if self.team.size > 1 else now - self.saved > SAVE_SECONDS
 
     def save(self) -> None:
         """Write a checkpoint of this moment."""
@@ -477,84 +937,106 @@ class _Loop:
             return
         self._read()
         self.seconds = time.perf_counter() - self.began
-        checkpoint.write(self.run.checkpoints, self.stage, self.step, self._state())
-        checkpoint.prune(self.run.checkpoints, self.stage, self.training.keep, finished=False)
+        resuming.save(self)
         self.saved = time.perf_counter()
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "weights": self.objective.state_dict(),
-            "objective": self.objective.state(),
-            "optimizers": {name: p.optimizer.state_dict() for name, p in self.players.items()},
-            "batches": self.batches.state(),
-            "schedule": self.schedule.state(),
-            "random": checkpoint.random_state(self.device),
-            "epoch": self.epoch,
-            "step": self.step,
-            "within": self.within,
-            "sums": self.sums,
-            "norm": self.players[self.first].norm,
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "best_weights": self.best_weights,
-            "waited": self.waited,
-            "seconds": self.seconds,
-        }
+    # -- time, and what the processes agree on ------------------------------------------------------------------------
 
-    def restore(self) -> bool:
-        """Take up the newest checkpoint of a resumed run; True where the stage is finished already."""
-        run = self.run
-        if not run.resumes or run.checkpoints is None:
+    def ask(self, shared: Tensor) -> None:
+        """Put what this process wants into the sum over all: to stop, to save."""
+        if self.team.size > 1:
+            now = time.perf_counter()
+            shared[_PRESSED] = float(self.interrupt.pressed)
+            shared[_OVER] = float(self.team.leads and self._due(now))
+            shared[_SAVE] = float(self.team.leads and now - self.saved > SAVE_SECONDS)
+
+    def hear(self, shared: Tensor) -> None:
+        """Read what the processes want. A GPU is waited for at the log interval only, or where there is a limit of time."""
+        if self.team.size == 1:
+            return
+        if not self.deferred or self.training.max_time is not None or (self.step + 1) % LOG_EVERY == 0:
+            wants = shared[_PRESSED : _SAVE + 1].tolist()
+            self.pressed, self.over, self.save_asked = (w > 0 for w in wants)
+
+    @property
+    def _asked_to_stop(self) -> bool:
+        """Whether Ctrl-C was pressed: of several processes, once all know it."""
+        return self.pressed if self.team.size > 1 else self.interrupt.pressed
+
+    def _due(self, now: float) -> bool:
+        self.budget.stepped(now - self.ticked)
+        self.ticked = now
+        return self.budget.over(now)
+
+    def _time_over(self, now: float) -> bool:
+        if self.training.max_time is None:
             return False
-        found = checkpoint.newest(run.checkpoints, self.stage)
-        if found is None:
-            run.rewind(self.stage, -1, 0)
-            return False
-        state, finished, damaged = found
-        done = state["epoch"] + bool(state["within"])
-        if self.training.epochs < done:
-            raise ConfigError(
-                f"{run.path} is in epoch {done} already; epochs={self.training.epochs} cannot be had back"
-            )
-        for message in damaged:
-            text = f"a damaged checkpoint was passed over for the one before: {message}"
-            run.log(text, warning=True)
-            Progress(self.training.verbose, self.stage, 1, 1).say(text)
-        self.objective.load_state_dict(state["weights"])
-        self.objective.load_state(state["objective"])
-        for name, player in self.players.items():
-            player.optimizer.load_state_dict(state["optimizers"][name])
-        self.schedule.load_state(state["schedule"])
-        checkpoint.set_random_state(state["random"], self.device)
-        self.epoch, self.step, self.within, self.sums = (state[k] for k in ("epoch", "step", "within", "sums"))
-        self.best, self.best_epoch, self.best_weights = (state[k] for k in ("best", "best_epoch", "best_weights"))
-        self.waited, self.seconds = state["waited"], state["seconds"]
-        self.players[self.first].norm = state["norm"]
-        # A finished stage goes on only where it is the last and was given more epochs.
-        more = state.get("stopped") == "epochs" and self.epoch < self.training.epochs
-        if finished and not (more and run.last_stage() in (None, self.stage)):
-            self._settle()
-            return True
-        self.batches.load_state(state["batches"])  # not of a finished stage: the next begins its epochs anew
-        run.rewind(self.stage, self.step, self.epoch)
-        return False
+        return self.over if self.team.size > 1 else self._due(now)
+
+    def _budget(self) -> Budget:
+        """What `max_time` leaves, with a forward pass timed if there is a limit."""
+        self.ticked = time.perf_counter()
+        limit, run = self.training.max_time, self.run
+        one_pass, size = 0.0, 0
+        if limit is not None:
+            source = self.validation or self.batches
+            one_pass = self.watch.forward_seconds(source) * source.num_batches
+            tensors: dict[str, Tensor] = {}
+            checkpoint.split(resuming.state_of(self), tensors)
+            size = sum(t.nbytes for t in tensors.values())
+        budget = Budget(
+            limit,
+            run.began - run.used,
+            writes=run.checkpoints is not None,
+            size=size,
+            one_pass=one_pass,
+            measures=self.validation is not None,
+        )
+        self.ticked = time.perf_counter()
+        return budget
+
+    # -- ends -------------------------------------------------------------------------------------------------------
 
     def _interrupted(self) -> None:
         """Leave a checkpoint and say how to go on."""
         self.save()
+        self.writer.wait()
         where = self.run.path
         advice = f"go on with: konspekt resume {where}" if where else "without run_dir nothing was kept"
-        message = f"stopped by Ctrl-C after step {self.step} (epoch {self.epoch + 1}); {advice}"
+        message = f"stopped by {self.interrupt.by} after step {self.step} (epoch {self.epoch + 1}); {advice}"
         self.run.log(message)
         raise InterruptedFit(message)
 
+    def _lost(self, error: LostProcess) -> None:
+        """Another process is gone: leave the state before this step, if no weight has moved in it, and say how to go on."""
+        advice = "without run_dir nothing was kept"
+        if self.run.checkpoints is not None:
+            resuming.save_remembered(self)
+            advice = f"go on, with any number of processes, with: konspekt resume {self.run.checkpoints.parent}"
+        message = f"training stopped at step {self.step} (epoch {self.epoch + 1}): {error}; {advice}"
+        self.run.log(message, warning=True)
+        raise LostProcess(message) from None
+
+    def _trial(self) -> None:
+        """Compute loss and gradient once for the compiler's sake, and leave no trace."""
+        random = checkpoint.random_state(self.device)
+        buffers = [b.clone() for b in self.objective.buffers()]
+        player = self.players[self.first]
+        with self.precision.pass_():
+            loss = self.objective.loss(self.batch, self.first)["loss"]
+        torch.autograd.grad(loss, player.flat.parameters, allow_unused=True)
+        checkpoint.set_random_state(random, self.device)
+        with torch.no_grad():
+            for buffer, was in zip(self.objective.buffers(), buffers, strict=True):
+                buffer.copy_(was)
+
     def release(self) -> None:
         """Give the parameters back to the nets."""
+        with contextlib.suppress(KonspektError):  # where it matters it was waited for before
+            self.writer.wait()
         for player in self.players.values():
             for p in player.flat.parameters:
                 p.requires_grad_(True)
             player.flat.release()
-
-
-def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in state.items()}
+        if self.sharding is not None:
+            self.sharding.give_back()

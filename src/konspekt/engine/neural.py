@@ -11,32 +11,38 @@ import numbers
 import secrets
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from konspekt.core.errors import ConfigError, DataError
-from konspekt.core.estimator import Estimator, registered
+from konspekt.core.estimator import Estimator, plain, registered
 from konspekt.core.params import Search
 from konspekt.core.runs import Run
 from konspekt.core.seeds import mix
 from konspekt.data.batches import Batches, Resident, Transform
 from konspekt.data.fields import Batch
 from konspekt.data.images import OnBad
-from konspekt.data.readers import Encoded, Learned, Reader, source_of
+from konspekt.data.readers import Encoded, Learned, Opened, Reader, source_of
+from konspekt.data.reading_processes import ReadingProcesses
 from konspekt.data.sets import DataSet
+from konspekt.data.streams import Scratch, Streamed
 from konspekt.data.targets import ClassTargets, NumberTargets
 from konspekt.engine import record
+from konspekt.engine.clusters import fit_on_ray, processes_of
+from konspekt.engine.forecast import Level, Rehearsal
 from konspekt.engine.loop import Callback, minimise, probe_optimizer
 from konspekt.engine.objective import Objective
+from konspekt.engine.processes import Team, joined
 from konspekt.engine.session import caller_untouched, choose_device, surroundings
 from konspekt.engine.training import Training
 
@@ -70,6 +76,7 @@ class NeuralEstimator(Training, Estimator):
     by_length: ClassVar[str | None] = None  # the ragged field by whose lengths training batches are made up
     precise: ClassVar[bool] = False  # predict in 64 bits, so that an item's prediction depends on no other item
     target_type: ClassVar[Any] = None  # what its targets are; NeuralClassifier and NeuralRegressor set it
+    supervised: ClassVar[bool] = True  # whether `fit` needs y; if not, a y that is given may serve for measures
 
     # -- what a subclass says ---------------------------------------------------------------------------------------
 
@@ -77,15 +84,53 @@ class NeuralEstimator(Training, Estimator):
         """The objective for data of this schema. It is called at `fit` and at `load`, and draws from torch's generator."""
         raise NotImplementedError(f"{type(self).__name__}.build")
 
+    def own_net(self) -> torch.nn.Module | None:
+        """A copy of the user's own net, if `model` is one: `build` takes it in the place of what it would make."""
+        if self.model is not None and not isinstance(self.model, torch.nn.Module):
+            raise ConfigError(f"{type(self).__name__}: model must be a torch.nn.Module or None, got {self.model!r}")
+        return copy.deepcopy(self.model)
+
     def train(self, splits: Splits, run: Run, callbacks: Sequence[Callback]) -> Objective:
         """Build and minimise; a fit of several stages overrides this and calls `minimise` once for each."""
-        objective = self.build(self.schema_, self.targets_).to(splits.train.device)
+        objective = self.built(splits).to(splits.train.device)
         minimise(objective, splits.train, self, run=run, validation=splits.validation, callbacks=callbacks)
         return objective
+
+    def built(self, splits: Splits) -> Objective:
+        """What `build` makes; a net of the user's own is tried on one batch.
+
+        Raises ConfigError where it does not take what it gets, or gives something else.
+        """
+        objective = self.build(self.schema_, self.targets_)
+        if self.model is not None:
+            batch = splits.train.sample()
+            shapes = ", ".join(f"{n} {tuple(f.shape)} {f.dtype}" for n, f in batch.items() if isinstance(f, Tensor))
+            where = f"{type(self).__name__}: model={plain(self.model)}"
+            objective = objective.to(splits.train.device)
+            mode = objective.training
+            try:
+                with torch.no_grad():
+                    out = objective.eval()(batch)
+                    losses = objective.item_losses(batch)
+            except Exception as error:
+                text = " ".join(str(error).split())[:300]
+                raise ConfigError(f"{where} fails on a batch of {shapes}: {type(error).__name__}: {text}") from error
+            self.check_outputs(out, where)
+            if losses.shape != batch["index"].shape:  # type: ignore[union-attr]
+                raise ConfigError(f"{where}: the loss of {len(batch['index'])} items came out as {tuple(losses.shape)}")
+            objective.train(mode)
+        return objective
+
+    def check_outputs(self, outputs: dict[str, Any], where: str) -> None:
+        """Raise ConfigError where the outputs of a net of the user's own are not of the shape that is wanted."""
 
     def learn_targets(self, y: Any, train: NDArray[np.int64]) -> tuple[Any, Tensor | None]:
         """What is to be predicted, learned from the training items, and its tensor; None where there is nothing."""
         return None, None
+
+    def encode_targets(self, y: Any) -> Tensor | None:
+        """The tensor of other items' targets, as `learn_targets` made it; None where nothing is predicted."""
+        return None if self.targets_ is None else self.targets_.encode(y, type(self).__name__)
 
     def strata(self, y: Any) -> NDArray[np.int64] | None:
         """The stratum of each item, (N,), of which training and validation get even shares; None: one for all."""
@@ -128,30 +173,109 @@ class NeuralEstimator(Training, Estimator):
 
     def _fit(self, X: Any, y: Any, validation: Any, resume: str | Path | None, callbacks: Sequence[Callback]) -> None:
         self.check_params()
+        count = processes_of(self.backend, type(self).__name__)
+        if count is not None:
+            if callbacks:
+                raise ConfigError(f"{type(self).__name__}: callbacks cannot go to a cluster: leave them or backend out")
+            record.open_past(self, resume)
+            fit_on_ray(self, count, X, y, validation, resume)
+            return
         device = choose_device(self.device)
-        started = time.perf_counter()
         past = record.open_past(self, resume)
-        self.seed_ = past["seed"] if past else secrets.randbits(31) if self.random_state is None else self.random_state
-        with caller_untouched(), contextlib.closing(Run(resume or self.run_dir, resume=resume is not None)) as run:
-            source = source_of(X, y, validation)
-            X, y = self._unpacked(X, y)
-            learned, skipped, splits = self._read(X, y, validation, device)
+        with joined(device) as team, caller_untouched(), self._run(resume, team) as run:
+            self._fit_in(run, device, X, y, validation, past, callbacks)
+
+    def forecast(self, X: Any, y: Any = None, *, validation: Any = None) -> dict[str, Any]:
+        """What `fit` with these arguments would take, from three real steps of each stage; nothing of them is kept.
+
+        Gives "layers" (name, type, parameters), "parameters", "seconds" and "memory" (bytes above what the process held
+        before), their parts, and "stages". What the data need is in it; no device is asked for more than the fit would.
+
+        Raises what `fit` raises before its training.
+        """
+        one = clone(self).set_params(run_dir=None, verbose=False)
+        one.check_params()
+        device = choose_device(one.device)
+        rehearsal = Rehearsal()
+        with caller_untouched(), contextlib.closing(Run()) as run:
+            run.rehearsal = rehearsal
+            one._fit_in(run, device, X, y, validation, None, ())
+            data = run.timings["data"]
+        model = one.objective_.model
+        return {
+            "layers": record.layers_of(model),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "seconds": data + sum(s["seconds"] + s["after"] for s in rehearsal.stages),
+            "data_seconds": data,
+            "memory": max(s["memory"] for s in rehearsal.stages),
+            "device": str(device),
+            "stages": rehearsal.stages,
+        }
+
+    @staticmethod
+    def _shown(run: Run) -> int | None:
+        """The epoch whose weights the model has."""
+        ends = [r for r in run.stages if r.get("weights") == "best"]
+        return ends[-1]["best_epoch"] if ends else run.history[-1]["epoch"] if run.history else None
+
+    def card_data(self) -> list[str]:
+        """What the items are, and what is predicted."""
+        said = self.schema_.sentences() if hasattr(self.schema_, "sentences") else []
+        return said + (self.targets_.sentences() if hasattr(self.targets_, "sentences") else [])
+
+    def _run(self, resume: str | Path | None, team: Team) -> contextlib.closing[Run]:
+        """The run folder; one, written by process 0, for all processes of a fit."""
+        where = team.tell(None if resume is None and self.run_dir is None else str(resume or self.run_dir))
+        run = Run(where, resume=resume is not None, follows=not team.leads)
+        run.team = team if team.size > 1 else None
+        return contextlib.closing(run)
+
+    def _fit_in(
+        self,
+        run: Run,
+        device: torch.device,
+        X: Any,
+        y: Any,
+        validation: Any,
+        past: dict[str, Any] | None,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        started = run.began
+        run.level = Level(device)
+        team = run.team or Team()
+        drawn = secrets.randbits(31) if self.random_state is None else self.random_state
+        self.seed_ = past["seed"] if past else team.tell(int(drawn))
+        source = source_of(X, y, validation)
+        X, y = self._unpacked(X, y)
+        with Scratch(run.path, "stream" if team.leads else f"stream-{team.rank}") as scratch:
+            learned, skipped, splits = self._read(X, y, validation, device, scratch)
             record.begin(self, run, past, source, learned, skipped, splits, device)
-            timings = {"data": time.perf_counter() - started}
+            self.facts_ = {
+                "source": source["source"],
+                "train": splits.train.num_items,
+                "validation": 0 if splits.validation is None else splits.validation.num_items,
+                "scores": {},
+                "scores_on": "held-out" if splits.validation is not None else "training",
+            }
+            timings = run.timings
+            timings["data"] = time.perf_counter() - started
             with surroundings(device, mix(self.seed_, 1) % 2**63, past["machine"]["threads"] if past else None):
                 self.objective_ = self.train(splits, run, callbacks)
                 timings["train"] = time.perf_counter() - started - timings["data"]
                 self.objective_.eval()
                 self.history_, self.n_iter_ = run.history, len(run.history)
+                last: dict[str, Any] = next((r for r in run.history[::-1] if r.get("epoch") == self._shown(run)), {})
+                self.facts_["scores"] = {k[4:]: v for k, v in last.items() if k.startswith("val_") and v is not None}
                 record.finish(self, run, learned, splits, timings, started)
-            self.run_ = run
+        self.run_ = run
 
     def _read(
-        self, X: Any, y: Any, validation: Any, device: torch.device
+        self, X: Any, y: Any, validation: Any, device: torch.device, scratch: Scratch
     ) -> tuple[Learned, list[dict[str, str]], Splits]:
         """Read the data, split, and learn the schema from the training items."""
         where = type(self).__name__
-        opened = self.reader.open(self, X, y)
+        batch_size = None if getattr(probe_optimizer(self), "full_batch", False) else self.batch_size
+        opened = self._opened(X, y, batch_size, scratch)
         is_share = isinstance(validation, numbers.Real)  # NumPy's numbers and, to be refused, 1 and True too
         fraction: Any = validation if is_share else self.validation_fraction if validation is None else 0
         if is_share and (not 0 <= fraction < 1 or isinstance(validation, bool)):
@@ -163,7 +287,13 @@ class NeuralEstimator(Training, Estimator):
         fields = dict(learned.fields) | ({} if target is None else {"y": target})
         self.check_training(len(held) > 0 or (validation is not None and not is_share))
         fields = {name: field.to(device) for name, field in fields.items()}
-        batch_size = None if getattr(probe_optimizer(self), "full_batch", False) else self.batch_size
+        make: Callable[..., Resident] = partial(Resident, fields, device=device)
+        if learned.source is not None:
+            scratch.callback(learned.source.close)
+            readers = ReadingProcesses(learned.source, self.workers) if self.workers else None
+            if readers is not None:
+                scratch.callback(readers.close)
+            make = partial(Streamed, learned.source, fields, readers=readers, device=device)
         seed = mix(self.seed_, 2)
         measured = max(batch_size or 0, _PREDICT_BATCH)
         held_out: Resident | None = None
@@ -174,20 +304,34 @@ class NeuralEstimator(Training, Estimator):
             opened.skipped += encoded.skipped
             held_out = Resident(encoded.fields, batch_size=measured, device=device)
         elif len(held):
-            held_out = Resident(fields, items=held, batch_size=measured, device=device)
-        batches = Resident(
-            fields,
+            held_out = make(items=held, batch_size=measured)
+        batches = make(
             items=train,
             batch_size=batch_size,
             shuffle=batch_size is not None,
             seed=seed,
             transform=self.make_transform(),
             by_length=self.by_length,
-            device=device,
         )
-        in_order = Resident(fields, items=train, batch_size=measured, device=device)
+        in_order = make(items=train, batch_size=measured)
         splits = Splits(batches, held_out, in_order, external=held_out is not None and not len(held))
         return learned, opened.skipped, splits
+
+    def _opened(self, X: Any, y: Any, batch_size: int | None, scratch: Scratch) -> Opened:
+        """X and y, read into memory or, where they are too large for it or it is asked for, left on the disk.
+
+        Raises ConfigError where they cannot be left there, and must.
+        """
+        streamed: Any = getattr(self.reader, "stream", None) if batch_size is not None else None
+        opened: Opened | None = None if streamed is None else streamed(self, X, y, scratch)
+        if opened is None and self.stream == "always":
+            why = (
+                "all items are in one batch: give batch_size, and an optimiser that takes batches"
+                if batch_size is None
+                else "csv files and files of images can be, what lies in memory cannot"
+            )
+            raise ConfigError(f"{type(self).__name__}: stream='always', but these data cannot be streamed: {why}")
+        return opened or self.reader.open(self, X, y)
 
     def _split(self, total: int, fraction: float, strata: NDArray[np.int64] | None) -> tuple[Tensor, Tensor]:
         """The items to train on and those held out, each in order; the seed decides."""
@@ -220,11 +364,12 @@ class NeuralEstimator(Training, Estimator):
         return self.objective_.model
 
     def encode(self, X: Any, y: Any = None, *, truth: bool = False, on_bad: OnBad = "raise") -> Encoded:
-        """X as the fields that the net was trained on; with `truth`, also the targets, as field "y"."""
+        """X as the fields that the net was trained on; with `truth`, also the targets, if there are any, as field "y"."""
         check_is_fitted(self, "schema_")
         encoded = self.reader.encode(self, *self._unpacked(X, y), truth=truth, on_bad=on_bad)
-        if truth and self.targets_ is not None:
-            encoded.fields["y"] = self.targets_.encode(encoded.y, type(self).__name__)
+        target = self.encode_targets(encoded.y) if truth and encoded.y is not None else None
+        if target is not None:
+            encoded.fields["y"] = target
         return encoded
 
     def outputs(self, X: Any) -> dict[str, Tensor]:
@@ -265,6 +410,7 @@ class NeuralEstimator(Training, Estimator):
             config["feature_names_in"] = self.feature_names_in_.tolist()
         config["targets"] = None if self.targets_ is None else self.targets_.to_json()
         config["seed"] = self.seed_
+        config["facts"] = self.facts_
         return config, dict(self.objective_.state_dict())
 
     def restore(self, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -272,10 +418,14 @@ class NeuralEstimator(Training, Estimator):
         self.schema_ = self.reader.schema(config["schema"])
         self.targets_ = None if config["targets"] is None else self.target_type.from_json(config["targets"])
         self.seed_ = int(config["seed"])
+        self.facts_ = dict(config.get("facts") or {})
         if config["n_features_in"] is not None:
             self.n_features_in_ = int(config["n_features_in"])
         if "feature_names_in" in config:
-            self.feature_names_in_ = np.array(config["feature_names_in"], dtype=object)
+            names = config["feature_names_in"]
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise DataError("the names of columns in config.json are no list of text; the file is damaged")
+            self.feature_names_in_ = np.array(names, dtype=object)
         try:
             with torch.device("meta"):  # a damaged file may describe a net that fills the memory; here it takes none
                 own = self.build(self.schema_, self.targets_).state_dict()
@@ -285,7 +435,8 @@ class NeuralEstimator(Training, Estimator):
         wrong = sorted(set(own) ^ set(tensors)) or [
             f"{n} {tuple(tensors[n].shape)} {tensors[n].dtype} for {tuple(own[n].shape)} {own[n].dtype}"
             for n in own
-            if (own[n].shape, own[n].dtype) != (tensors[n].shape, tensors[n].dtype)
+            if not torch.nn.parameter.is_lazy(own[n])
+            and (own[n].shape, own[n].dtype) != (tensors[n].shape, tensors[n].dtype)
         ]
         if wrong:
             raise DataError(f"the weights do not fit the model that config.json describes: {', '.join(wrong[:8])}")
@@ -336,6 +487,14 @@ class NeuralClassifier(ClassifierMixin, NeuralEstimator):
         self.classes_ = targets.classes
         self.class_weights_ = targets.weights(self.class_weight, codes[train], type(self).__name__)
         return targets, codes
+
+    def check_outputs(self, outputs: dict[str, Any], where: str) -> None:
+        """Raise ConfigError where the net gives not one number a class."""
+        shape = tuple(outputs["logits"].shape)
+        if len(shape) != 2 or shape[1] != self.targets_.num_classes:
+            raise ConfigError(
+                f"{where} must give logits (items, {self.targets_.num_classes}), a number for each class; got {shape}"
+            )
 
     def strata(self, y: Any) -> NDArray[np.int64]:
         """The class of each item."""
@@ -393,6 +552,14 @@ class NeuralRegressor(RegressorMixin, NeuralEstimator):
     def learn_targets(self, y: Any, train: NDArray[np.int64]) -> tuple[NumberTargets, Tensor]:
         """Mean and scale of the targets, and the standardised targets."""
         return NumberTargets.learn(y, train, type(self).__name__)
+
+    def check_outputs(self, outputs: dict[str, Any], where: str) -> None:
+        """Raise ConfigError where the net gives not one number a target."""
+        shape = tuple(outputs["prediction"].shape)
+        if len(shape) != 2 or shape[1] != self.targets_.num_targets:
+            raise ConfigError(
+                f"{where} must give predictions (items, {self.targets_.num_targets}), a number for each target; got {shape}"
+            )
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Predictions in the target's own units: (N,), or (N, T) if y was so."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from konspekt.core.errors import ConfigError
 from konspekt.data.batches import Batches
 from konspekt.data.fields import Batch, Collate, Field
 
@@ -43,6 +44,17 @@ class Objective(nn.Module):
     def item_losses(self, batch: Batch) -> Tensor:
         """The loss of each item, (B,); the report's worst items come from it."""
         raise NotImplementedError(f"{type(self).__name__}.item_losses")
+
+    def sample_targets(self, batch: Batch) -> Batch:
+        """The batch with targets drawn from the model's own prediction; the true Fisher information needs it.
+
+        The gradient of `loss` must then be that of a negative log-likelihood, up to a constant. Draws come from torch's
+        generator. Raises ConfigError here: not every loss is one.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} does not say how targets are drawn from a prediction, which the true Fisher information "
+            "needs; take natural-gradient(estimate='empirical'), or write sample_targets"
+        )
 
     def players(self) -> dict[str, list[dict[str, Any]]]:
         """Who moves what: for each player parameter groups with "params" and, if need be, "lr_scale" and "decay".

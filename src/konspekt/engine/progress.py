@@ -21,6 +21,7 @@ class Progress:
         self.show, self.stage, self.epochs = show, stage, epochs
         self.next = float("inf")
         self._bar: Any = None
+        self._values = ""
         if show and sys.stdout.isatty():
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -37,18 +38,26 @@ class Progress:
             self._bar.start()
             self.next = 0.0
 
-    def step(self, step: int, now: float) -> None:
-        """Move the bar; the loop calls it when `now`, from time.perf_counter, has passed `next`."""
+    def step(self, step: int, now: float, risk: float | None = None) -> None:
+        """Move the bar; the loop calls it when `now`, from time.perf_counter, has passed `next`.
+
+        risk: the running estimate of the risk, shown beside what the last epoch came to.
+        """
         self._bar.update(self._task, completed=step)
+        if risk is not None:
+            self._bar.update(self._task, values=f"risk {risk:.4g}  {self._values}".rstrip())
         self.next = now + _INTERVAL
 
     def epoch(self, step: int, record: dict[str, Any]) -> None:
         """Say what an epoch came to."""
         if not self.show:
             return
-        shown = {k: record[k] for k in ("loss", "val_loss", "val_accuracy", "val_r2") if record.get(k) is not None}
+        shown = {
+            k: record[k] for k in ("loss", "val_loss", "val_accuracy", "val_r2", "risk") if record.get(k) is not None
+        }
         values = "  ".join(f"{k.replace('val_', 'val ')} {v:.4g}" for k, v in shown.items())
         if self._bar is not None:
+            self._values = values.partition("  risk ")[0]  # `step` shows a newer one
             self._bar.update(self._task, completed=step, values=values)
         else:
             name = "" if self.stage == "fit" else f"{self.stage}: "

@@ -20,22 +20,26 @@ from torch import Tensor
 
 import konspekt
 from konspekt.core.errors import ConfigError, DataError
-from konspekt.core.estimator import registered
-from konspekt.core.folders import write_file
+from konspekt.core.estimator import plain, registered
+from konspekt.core.folders import refusal, write_file
 from konspekt.core.params import parse_params
 from konspekt.core.runs import Run, read_config
 from konspekt.data.batches import Resident
-from konspekt.data.fields import Ragged
 from konspekt.data.readers import Learned
+from konspekt.data.streams import Streamed
 from konspekt.data.targets import ClassTargets, NumberTargets
+from konspekt.engine.boards import Board
+from konspekt.engine.leakage import leakage, sentences
 
 if TYPE_CHECKING:
     from konspekt.engine.neural import NeuralEstimator, Splits
 
-__all__ = ["begin", "fingerprint", "finish", "open_past"]
+__all__ = ["begin", "fingerprint", "finish", "layers_of", "open_past"]
 
-_MAY_DIFFER = ("epochs", "run_dir", "verbose")
+_MAY_DIFFER = ("epochs", "max_time", "workers", "backend", "run_dir", "verbose")
 _MOST_VALIDATION = 10_000
+_MOST_THREADS = 4096
+_MOST_QUARANTINED = 100 << 20  # bytes of a file that is copied
 _EXAMPLES, _WORST = 24, 40  # at most 64 together
 
 
@@ -43,10 +47,8 @@ def fingerprint(batches: Resident | None, digest: Any = None) -> str:
     """The SHA-256 of all values of a data set, and of which items are used."""
     digest = digest or hashlib.sha256()
     if batches is not None:
-        for name, field in sorted(batches.fields.items()):
-            for tensor in (field.values, field.offsets) if isinstance(field, Ragged) else (field,):
-                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        for _, mark in sorted(batches.marks().items()):
+            digest.update(mark)
         digest.update(batches.items.numpy().tobytes())
     return str(digest.hexdigest())
 
@@ -64,28 +66,24 @@ def open_past(estimator: NeuralEstimator, resume: str | Path | None) -> dict[str
         raise ConfigError(f"{resume} is a run of {past.get('system')!r}, not of {name!r}")
     try:
         was = parse_params(type(estimator), past["params"])
-        past["seed"], past["machine"]["threads"], past["fingerprint"]
+        kinds = {int: (past["seed"], past["machine"]["threads"]), str: (past["fingerprint"],)}
+        if any(type(value) is not kind for kind, values in kinds.items() for value in values):
+            raise TypeError
+        if not 1 <= past["machine"]["threads"] <= _MOST_THREADS:
+            raise TypeError
     except (KeyError, TypeError):
         raise DataError(f"{Path(resume) / 'config.yaml'}: not the description of a run; the file is damaged") from None
     now = estimator.get_params(deep=False)
     differ = [
         f"{k} was {was.get(k)!r}, is {v!r}"
         for k, v in now.items()
-        if k not in _MAY_DIFFER and _plain(was.get(k)) != _plain(v)
+        if k not in _MAY_DIFFER and plain(was.get(k)) != plain(v)
     ]
     if differ:
         raise ConfigError(
             f"{resume} cannot be resumed with other parameters than {', '.join(_MAY_DIFFER)}: {'; '.join(differ)}"
         )
     return past
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def begin(
@@ -107,11 +105,13 @@ def begin(
 
     for note in learned.notes:
         run.log(note)
-        if estimator.verbose:
+        if estimator.verbose and (run.team is None or run.team.leads):
             width = shutil.get_terminal_size((80, 24)).columns
             print(textwrap.fill(note, width, subsequent_indent="  "), flush=True)  # noqa: T201, what `verbose` is for
     if run.path is None:
         return
+    if "tensorboard" in estimator.logs:
+        run.listeners.append(Board(run.path))
     # The fields are standardised: only with the schema are they the data.
     known = {"schema": estimator.schema_.to_json(), "targets": estimator.targets_ and estimator.targets_.to_json()}
     digest = hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode())
@@ -125,7 +125,7 @@ def begin(
             )
         run.log("resumed")
         return
-    params = {k: _plain(v) for k, v in estimator.get_params(deep=False).items()}
+    params = {k: plain(v) for k, v in estimator.get_params(deep=False).items()}
     config = {
         "system": registered(type(estimator)).name,
         "class": type(estimator).__name__,
@@ -147,6 +147,7 @@ def begin(
             "cpus": os.cpu_count(),
             "device": str(device),
             "threads": torch.get_num_threads(),
+            "processes": 1 if run.team is None else run.team.size,
         },
     }
     facts = learned.facts() | {
@@ -159,12 +160,50 @@ def begin(
         "fingerprint": mark,
     }
     facts |= _target_facts(estimator.targets_, splits)
+    facts["leakage"] = leakage(splits.train, splits.validation, facts)
     run.write_json("data.json", facts)
+    for said in sentences(facts["leakage"], facts["validation"]):
+        run.log(said, warning=True)
+    if skipped:
+        _quarantine(run, skipped, source)
     write_file(run.path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
     held = f", {facts['validation']} held out" if facts["validation"] else ""
     run.log(
-        f"{config['system']} on {source['source']}: {facts['train']} items to train on{held}; data resident on {device}"
+        f"{config['system']} on {source['source']}: {facts['train']} items to train on{held}; data {_whereabouts(splits, device)}"
     )
+
+
+def _whereabouts(splits: Splits, device: torch.device) -> str:
+    if not isinstance(splits.train, Streamed):
+        return f"resident on {device}"
+    readers = splits.train.readers
+    by = "the training process" if readers is None else f"{readers.count} worker{'s' * (readers.count > 1)}"
+    return f"streamed to {device} by {by}"
+
+
+def _quarantine(run: Run, skipped: list[dict[str, str]], source: dict[str, Any]) -> None:
+    """quarantine/: a list of the items that were left out, with their reasons, and copies of those that are files."""
+    if run.path is None:
+        return
+    folder, listed = run.path / "quarantine", list[dict[str, Any]]()
+    run.parent_of("quarantine/items.json")
+    for number, bad in enumerate(skipped, 1):
+        places = [Path(bad["item"])]  # of a folder's items the name is that within the folder
+        places += [
+            Path(source[key]) / bad["item"] for key in ("source", "validation") if isinstance(source.get(key), str)
+        ]
+        path, copied = next((p for p in places if p.is_file()), places[0]), None
+        if path.is_file() and path.stat().st_size <= _MOST_QUARANTINED:
+            copied = f"{number:05d}-{path.name}"
+            try:
+                shutil.copyfile(path, folder / copied)
+            except OSError as error:  # it may be unreadable: that is why it is here
+                copied = None
+                (folder / f"{number:05d}-{path.name}").unlink(missing_ok=True)
+                bad = bad | {"not copied": str(error.strerror)}
+        listed.append(bad | {"copy": copied})
+    run.write_json("quarantine/items.json", listed)
+    run.log(f"{len(skipped)} items were left out; quarantine/ lists them with their reasons", warning=True)
 
 
 def _command() -> str | None:
@@ -214,79 +253,120 @@ def finish(
     with torch.no_grad():
         scores = estimator.objective_.evaluate(measured)
         arrays = _write_predictions(estimator, run, measured)
+    estimator.facts_["scores"] = scores
     estimator.exhibit(run)
     if not splits.external:
-        _write_items(run, learned, arrays)
+        _write_items(run, learned, estimator.targets_, arrays)
     timings["evaluate"] = time.perf_counter() - begun
     begun = time.perf_counter()
     estimator.save(run.path / "model")
     timings["save"] = time.perf_counter() - begun
     model = estimator.objective_.model
-    layers = [
-        {"name": n, "type": type(m).__name__, "parameters": sum(p.numel() for p in m.parameters(recurse=False))}
-        for n, m in model.named_modules()
-        if not m._modules
-    ]
+    seconds = time.perf_counter() - started
     run.write_json(
         "result.json",
         {
             "scores": scores,
             "scores_on": "validation" if splits.validation else "train",
-            "seconds": time.perf_counter() - started,
+            "seconds": seconds,
             "epochs": len(run.history),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "layers": layers,
+            "layers": layers_of(model),
             "timings": timings,
+            **_forecast_and_actual(run, seconds),
         },
     )
     run.log("finished: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
 
 
+def layers_of(model: torch.nn.Module) -> list[dict[str, Any]]:
+    """Each layer's name, type and number of parameters."""
+    return [
+        {"name": n, "type": type(m).__name__, "parameters": sum(p.numel() for p in m.parameters(recurse=False))}
+        for n, m in model.named_modules()
+        if not m._modules or any(True for _ in m.parameters(recurse=False))
+    ]
+
+
+def _forecast_and_actual(run: Run, seconds: float) -> dict[str, Any]:
+    """What was forecast after three steps, and what it came to; nothing where no stage took three steps."""
+    stages = list(run.forecasts.values())
+    if not stages or run.used:  # a resumed run's forecast would be of a part
+        return {}
+    took = [r for r in run.history if r.get("step")]
+    steps = sum(s["steps"] for s in stages)
+    foreseen = {
+        "seconds": run.timings["data"] + sum(s["seconds"] + s["after"] for s in stages),
+        "step_seconds": sum(s["step_seconds"] * s["steps"] for s in stages) / steps,
+        "memory": max(s["memory"] for s in stages),
+    }
+    done = max((r["step"] for r in took), default=0)
+    actual: dict[str, Any] = {"seconds": seconds, "memory": run.level.peak()}
+    if len(stages) == 1 and done:
+        actual["step_seconds"] = sum(r["seconds"] for r in took) / done
+    run.log(f"forecast {foreseen['seconds']:.3g} s, actual {seconds:.3g} s")
+    return {"forecast": foreseen, "actual": actual}
+
+
 def _write_predictions(estimator: NeuralEstimator, run: Run, batches: Resident) -> dict[str, Any]:
-    """Write validation.npz, and give back all that it has per item."""
-    outputs: list[dict[str, Tensor]] = []
-    losses, truths, index = [], [], []
+    """Write validation.npz, and give back the number, loss, truth and prediction of each item, the last two encoded.
+
+    Of all items only these are kept in memory, which grow as the targets do, not as the data.
+    """
+    targets = estimator.targets_
+    found: dict[str, list[Tensor]] = {}
+    logits: list[Tensor] = []
+    seen = 0
     for batch in batches.epoch(0):
-        outputs.append({k: v.cpu() for k, v in estimator.objective_(batch).items() if isinstance(v, Tensor)})
-        losses.append(estimator.objective_.item_losses(batch).cpu())
-        truths.append(batch["y"].cpu())  # type: ignore[union-attr]
-        index.append(batch["index"].cpu())  # type: ignore[union-attr]
-    loss, y, items = torch.cat(losses), torch.cat(truths), torch.cat(index)
-    arrays: dict[str, Any] = {"index": items.numpy(), "loss": loss.float().numpy()}
-    if isinstance(estimator.targets_, ClassTargets):
-        logits = torch.cat([o["logits"] for o in outputs])
-        arrays |= {
-            "truth": estimator.targets_.decode(y).astype(str),
-            "prediction": estimator.targets_.decode(logits.argmax(1)).astype(str),
-            "probability": torch.softmax(logits, 1).numpy(),
-            "classes": estimator.targets_.classes.astype(str),
-        }
-    elif isinstance(estimator.targets_, NumberTargets):
-        prediction = torch.cat([o["prediction"] for o in outputs])
-        arrays |= {"truth": estimator.targets_.decode(y), "prediction": estimator.targets_.decode(prediction)}
-    per_item = {k: v for k, v in arrays.items() if k != "classes"}
-    limited = {k: v[:_MOST_VALIDATION] for k, v in per_item.items()}
-    run.write_arrays("validation.npz", limited | ({"classes": arrays["classes"]} if "classes" in arrays else {}))
-    return per_item
+        output = estimator.objective_(batch)
+        values: dict[str, Any] = {"index": batch["index"], "loss": estimator.objective_.item_losses(batch).float()}
+        if isinstance(targets, ClassTargets):
+            values |= {"truth": batch["y"], "prediction": output["logits"].argmax(1)}
+            if seen < _MOST_VALIDATION:
+                logits.append(output["logits"].cpu())
+        elif isinstance(targets, NumberTargets):
+            values |= {"truth": batch["y"], "prediction": output["prediction"]}
+        for name, value in values.items():
+            found.setdefault(name, []).append(value.cpu())
+        seen += len(batch["index"])
+    items: dict[str, Any] = {name: torch.cat(parts) for name, parts in found.items()}
+    arrays = {name: _decoded(targets, name, values[:_MOST_VALIDATION]) for name, values in items.items()}
+    if isinstance(targets, ClassTargets):
+        arrays["probability"] = torch.softmax(torch.cat(logits)[:_MOST_VALIDATION], 1).numpy()
+        arrays["classes"] = targets.classes.astype(str)
+    run.write_arrays("validation.npz", arrays)
+    return items
 
 
-def _write_items(run: Run, learned: Learned, arrays: dict[str, Any]) -> None:
+def _decoded(targets: Any, name: str, values: Tensor) -> Any:
+    """Truths and predictions in words or in their own units; anything else as it is."""
+    if name not in ("truth", "prediction"):
+        return values.numpy()
+    labels = targets.decode(values)
+    return labels.astype(str) if isinstance(targets, ClassTargets) else labels
+
+
+def _write_items(run: Run, learned: Learned, targets: Any, items: dict[str, Tensor]) -> None:
     """items/: some examples and the items with the largest loss, as pictures or rows."""
-    worst = np.argsort(-arrays["loss"], kind="stable")[:_WORST]
-    spread = np.linspace(0, len(arrays["loss"]) - 1, min(_EXAMPLES, len(arrays["loss"]))).astype(int)
+    losses = items["loss"].numpy()
+    worst = np.argsort(-losses, kind="stable")[:_WORST]
+    spread = np.linspace(0, len(losses) - 1, min(_EXAMPLES, len(losses))).astype(int)
     entries: list[dict[str, Any]] = []
     for role, places in (("example", spread), ("worst", worst)):
-        for place in places:
-            item = int(arrays["index"][place])
-            entry = {"role": role, "index": item, "loss": float(arrays["loss"][place])}
-            entry |= {key: arrays[key][place].tolist() for key in ("truth", "prediction") if key in arrays}
+        known = {name: _decoded(targets, name, values[places]) for name, values in items.items()}
+        for place, (item, loss) in enumerate(zip(known["index"].tolist(), known["loss"].tolist(), strict=True)):
+            entry = {"role": role, "index": item, "loss": loss}
+            entry |= {key: known[key][place].tolist() for key in ("truth", "prediction") if key in known}
             shown = learned.show(item)
             if "image" in shown and run.path is not None:
                 from PIL import Image
 
                 name = f"{role}-{item}.png"
-                (run.path / "items").mkdir(exist_ok=True)
-                Image.fromarray(shown["image"]).save(run.path / "items" / name)
+                run.parent_of(f"items/{name}")
+                try:
+                    Image.fromarray(shown["image"]).save(run.path / "items" / name)
+                except OSError as error:
+                    raise refusal(error, run.path / "items" / name) from None
                 entry["image"] = name
             else:
                 entry |= shown

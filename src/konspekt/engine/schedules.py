@@ -53,7 +53,7 @@ class _Plateau(Schedule):
         return {"current": self.current, "waited": self.waited}
 
     def load_state(self, state: dict[str, float]) -> None:
-        self.current, self.waited = state["current"], state["waited"]
+        self.current, self.waited = float(state["current"]), float(state["waited"])
 
 
 @system(name="constant", kind="schedule", rows=("A11",))

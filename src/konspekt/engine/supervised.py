@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from konspekt.core.errors import ConfigError
 from konspekt.data.batches import Batches
 from konspekt.data.fields import Batch, Field
 from konspekt.engine.objective import Objective
@@ -51,6 +52,20 @@ class Classification(Objective):
         logits, y = self._logits(batch)
         return F.cross_entropy(logits, y, reduction="none")
 
+    @torch.no_grad()
+    def sample_targets(self, batch: Batch) -> Batch:
+        """Classes drawn from the softmax; the loss is their negative log-likelihood.
+
+        Raises ConfigError with class weights: a weighted loss is the likelihood of nothing.
+        """
+        if self.weights is not None:
+            raise ConfigError(
+                "with class weights the loss is no likelihood, so there is no true Fisher information; take "
+                "natural-gradient(estimate='empirical'), or no class weights"
+            )
+        logits, _ = self._logits(batch)
+        return batch | {"y": torch.multinomial(logits.float().softmax(1), 1)[:, 0]}
+
     def _logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
         logits, y = self.model(*inputs_of(batch, self.fields)), batch["y"]
         return logits, y  # type: ignore[return-value]
@@ -89,6 +104,15 @@ class Regression(Objective):
     def item_losses(self, batch: Batch) -> Tensor:
         prediction = self.model(*inputs_of(batch, self.fields))
         return (prediction - batch["y"]).square().mean(dim=1)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def sample_targets(self, batch: Batch) -> Batch:
+        """Targets drawn from a normal distribution around the prediction, each with variance T / 2.
+
+        With that variance the loss, a mean over T targets, is the negative log-likelihood up to a constant.
+        """
+        prediction = self.model(*inputs_of(batch, self.fields))
+        return batch | {"y": prediction + (prediction.shape[1] / 2) ** 0.5 * torch.randn_like(prediction)}
 
     @torch.no_grad()
     def evaluate(self, batches: Batches) -> dict[str, float]:

@@ -20,7 +20,7 @@ from konspekt.reports.figures import Line, lines, points, raster
 from konspekt.reports.templates import Cell, Grid, Table, Tile, part
 from konspekt.reports.words import clean, number, plural, real, short, title
 
-__all__ = ["DRAWERS", "beside_row", "draw", "table_of"]
+__all__ = ["DRAWERS", "beside_row", "draw", "png", "series_of", "table_of"]
 
 MAX_GRID = 30  # rows or columns of a matrix that is written out
 MAX_RASTER = 600  # rows or columns of a matrix that is shaded
@@ -31,7 +31,26 @@ MAX_IMAGES = 64
 
 
 def curve(name: str, value: Any) -> Markup:
-    """{series: values} or {series: (x, values)} as lines."""
+    """{series: values} or {series: (x, values)} as lines; a series of two points with one x is a mark at that x."""
+    series = series_of(value)
+    marks = [s for s in series if len(s.x) == 2 and s.x[0] == s.x[1]]
+    mark = marks[0] if len(marks) == 1 < len(series) else None
+    series = [s for s in series if s is not mark]
+    note = f"{MAX_SERIES} of {len(value)} series are drawn." if len(value) > MAX_SERIES else ""
+    if len(series) > 8:
+        names = ", ".join(short(s.name, 20) for s in series)
+        note = f"{note} Series: {names}.".strip()
+    logx = all(spans_decades(s.x) and not np.allclose(np.diff(s.x), s.x[1] - s.x[0]) for s in series)
+    only = series[0].name if len(series) == 1 else ""
+    at: dict[str, Any] = {} if mark is None else {"best": float(mark.x[0]), "best_name": mark.name}
+    return part("figure", lines(f"kept-{name}", only, series, xlabel="", logx=logx, note=note, **at))
+
+
+def series_of(value: Any) -> list[Line]:
+    """The lines of a kept curve.
+
+    Raises ValueError, TypeError or AttributeError where it is none.
+    """
     series = []
     for label, data in list(value.items())[:MAX_SERIES]:
         paired = len(data) == 2 and all(isinstance(d, list) for d in data)
@@ -42,13 +61,7 @@ def curve(name: str, value: Any) -> Markup:
         series.append(Line(clean(label), x[np.isfinite(x)], y[np.isfinite(x)], "main" if len(value) <= 8 else "quiet"))
     if not any(np.isfinite(s.y).any() for s in series):
         raise ValueError("it holds no number")
-    note = f"{MAX_SERIES} of {len(value)} series are drawn." if len(value) > MAX_SERIES else ""
-    if len(series) > 8:
-        names = ", ".join(short(s.name, 20) for s in series)
-        note = f"{note} Series: {names}.".strip()
-    logx = all(spans_decades(s.x) and not np.allclose(np.diff(s.x), s.x[1] - s.x[0]) for s in series)
-    only = series[0].name if len(series) == 1 else ""
-    return part("figure", lines(f"kept-{name}", only, series, xlabel="", logx=logx, note=note))
+    return series
 
 
 def matrix(name: str, value: Any) -> Markup:
@@ -94,7 +107,7 @@ def images(name: str, value: Any) -> Markup:
     names = _names(value.get("titles"), len(pictures))
     low, high = min(float(p.min()) for p in pictures), max(float(p.max()) for p in pictures)
     tiles = [
-        Tile(_png(p, low, high), n if given else f"{title(name)}, {n}", [short(n, 60)] if given else [])
+        Tile(png(p, low, high), n if given else f"{title(name)}, {n}", [short(n, 60)] if given else [])
         for p, n in zip(pictures, names, strict=True)
     ]
     more = len(value["images"]) - MAX_IMAGES
@@ -168,7 +181,7 @@ def _names(values: Any, count: int) -> list[str]:
     return (given + [str(i + 1) for i in range(len(given), count)])[:count]
 
 
-def _png(pixels: np.ndarray, low: float, high: float) -> str:
+def png(pixels: np.ndarray, low: float, high: float) -> str:
     """A picture as a data URI. Values are 0 to 255, or 0 to 1; any other range is stretched to full contrast."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from konspekt.reports.canvas import (
+    HEIGHT,
     INK,
     MUTED,
     SERIES,
@@ -24,7 +25,7 @@ from konspekt.reports.canvas import (
     thin,
     write,
 )
-from konspekt.reports.words import number, short
+from konspekt.reports.words import number, short, tick
 
 __all__ = ["Line", "Picture", "histogram", "lines", "points", "raster", "reliability"]
 
@@ -61,16 +62,22 @@ def lines(
     xlabel: str = "epoch",
     best: float | None = None,
     stages: Sequence[tuple[float, str]] = (),
+    best_name: str = "best",
     log: bool | None = None,
     logx: bool = False,
+    ylabel: str = "",
+    share: bool = False,
     note: str = "",
 ) -> Picture:
-    """Curves. best: an x to mark on the first main line. stages: where each begins, and its name. log: None decides."""
+    """Curves. best: an x to mark on the first main line. stages: where each begins, and its name. log: None decides.
+
+    share: both axes are shares, from 0 to 1.
+    """
     series = [Line(s.name, *thin(s.x, np.where(np.abs(s.y) < 1e150, s.y, np.nan)), s.role) for s in series]
-    shown = [s for s in series if len(finite(s.y))]
+    shown = [s for s in series if len(finite(s.y)) > (s.role == "faint")]  # a backdrop of one point is none
     mains = [s for s in shown if s.role == "main"]
     named = [s for s in shown if s.role != "faint"]
-    if log is None:
+    if log is None and not share:
         log = spans_decades(finite(np.concatenate([s.y for s in shown]))) if shown else False
     words = [short(s.name, 18) for s in named] if 1 < len(named) <= 8 else []
     right = 14 + 6.0 * max(map(len, words), default=0)
@@ -94,17 +101,19 @@ def lines(
         margin = 0.0 if logx else 0.5 if high == low else 0.01 * (high - low)
         axes.set_xlim(low - margin, high + (margin if high == low else 0.0))
         scale(axes, "y", log=bool(log))
-        scale(axes, "x", log=logx, whole=True)
-        name_axes(axes, xlabel)
+        scale(axes, "x", log=logx, whole=not share)
+        name_axes(axes, xlabel, ylabel)
         axes.autoscale_view(scalex=False)
+        if share:
+            axes.set(xlim=(-0.01, 1), ylim=(0, 1.02))
         end_labels(axes, ends)
-        _mark_best(axes, (mains or shown)[:1], best)
+        _mark_best(axes, (mains or shown)[:1], best, best_name)
         _mark_stages(axes, stages, low, high)
 
     told = "; ".join(_told(s, xlabel) for s in (named or shown)[:8])
     faint = f"Faint: {next((s.name for s in shown if s.role == 'faint'), '')}."
     caption = " ".join(t for t in ("Log scale." if log else "", faint if len(faint) > 8 else "", note) if t)
-    drawing = svg(name, f"{title}. {told}", draw, margins=(44, right, 32 if stages else 18, 34))
+    drawing = svg(name, f"{title}. {told}" if title else told, draw, margins=(44, right, 32 if stages else 18, 34))
     return Picture(title, drawing, caption)
 
 
@@ -124,17 +133,16 @@ def _told(line: Line, unit: str) -> str:
     return text + f", highest {number(float(y[high]), 3)} at {unit} {number(float(x[high]), 3)}"
 
 
-def _mark_best(axes: Axes, line: Sequence[Line], best: float | None) -> None:
+def _mark_best(axes: Axes, line: Sequence[Line], best: float | None, name: str) -> None:
     if best is None or not line:
         return
     axes.axvline(best, color=MUTED, lw=1, ls=(0, (2, 2)), zorder=1)
     at = line[0].y[np.isclose(line[0].x, best)]
     if len(finite(at)):
         axes.plot([best], finite(at)[:1], "o", ms=7, mfc="none", mec=INK, mew=1.5, clip_on=False, zorder=4)
-    low, high = axes.get_xlim()
-    where = (best - low) / (high - low)
+    where = float(axes.transAxes.inverted().transform(axes.transData.transform((best, 1)))[0])
     side = "left" if where < 0.2 else "right" if where > 0.8 else "center"
-    write(axes, f"best: {number(best)}", (best, 1), (0, 4), coords=("data", "axes fraction"), color=INK, ha=side)
+    write(axes, f"{name}: {number(best)}", (best, 1), (0, 4), coords=("data", "axes fraction"), color=INK, ha=side)
 
 
 def _mark_stages(axes: Axes, stages: Sequence[tuple[float, str]], low: float, high: float) -> None:
@@ -202,30 +210,50 @@ def histogram(name: str, title: str, values: np.ndarray, *, xlabel: str, caption
 
 
 def reliability(name: str, title: str, confidence: np.ndarray, right: np.ndarray) -> Picture:
-    """How often the classifier was right when it was so sure, in ten bins, and the mean distance between the two."""
+    """How often the classifier was right when it was so sure, in ten bins of equal width, and how many items each has.
+
+    The expected calibration error is the mean over the items of the distance between their bin's mean probability and
+    its share of right answers. Guo and others 2017, https://arxiv.org/abs/1706.04599.
+    """
     bins = np.clip((confidence * 10).astype(int), 0, 9)
-    used = [b for b in range(10) if (bins == b).any()]
+    counts = np.bincount(bins, minlength=10)
+    used = np.flatnonzero(counts)
     sure = np.array([confidence[bins == b].mean() for b in used])
     hits = np.array([right[bins == b].mean() for b in used])
-    share = np.array([(bins == b).mean() for b in used])
-    error = float((share * np.abs(sure - hits)).sum())
+    error = float((counts[used] / len(bins) * np.abs(sure - hits)).sum())
 
     def draw(axes: Axes) -> None:
+        box = axes.get_position()
+        below = axes.figure.add_axes((box.x0, box.y0, box.width, 0.16 * box.height), sharex=axes)
+        axes.set_position((box.x0, box.y0 + 0.3 * box.height, box.width, 0.7 * box.height))
         axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (2, 2)), zorder=1)
-        axes.annotate("as sure as right", (0.32, 0.36), color=MUTED, ha="right")
-        axes.plot(sure, hits, color=SERIES[0], lw=1.2, zorder=2)
-        axes.scatter(sure, hits, s=20 + 300 * share, color=SERIES[0], zorder=3)
+        axes.annotate("as sure as right", (0, 0.4), color=MUTED)
+        axes.plot(sure, hits, color=SERIES[0], lw=1.2, marker="o", ms=6, zorder=3)
         axes.set(xlim=(-0.02, 1.04), ylim=(-0.05, 1.08))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(5))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-        name_axes(axes, "probability given", "share that was right")
+        name_axes(axes, "", "share that was right")
+        axes.tick_params(axis="x", labelbottom=False)
+        below.bar(used / 10 + 0.05, counts[used], width=0.09, color=SERIES[0], alpha=0.55)
+        for b in used:
+            words = tick(float(counts[b])) if counts[b] < 10_000 else tick(float(f"{counts[b]:.2g}"))
+            write(below, words, (b / 10 + 0.05, counts[b]), (0, 2), coords="data", color=INK, ha="center")
+        below.set_yticks([])
+        write(below, "items", (0, 0), (-40, 0))
+        below.set_xlabel("probability given", loc="right", labelpad=1)
 
     caption = (
-        f"Expected calibration error {number(100 * error, 3)} points: the mean distance from the dashed line, in ten "
-        "bins. A larger dot stands for more items."
+        f"Expected calibration error {number(100 * error, 3)} points: the mean distance from the dashed line, by the "
+        "highest probability of each item, in ten bins of equal width. The bars count the items of each bin."
     )
-    return Picture(title, svg(name, f"{title}. {caption}", draw, margins=(44, 12, 24, 34)), caption)
+    told = "; ".join(
+        f"{10 * b} to {10 * b + 10} %: {number(int(counts[b]))} items, {number(float(100 * h), 3)} % right"
+        for b, h in zip(used.tolist(), hits, strict=True)
+    )
+    label = f"{title or 'Reliability'}. {told}. {caption}"
+    return Picture(title, svg(name, label, draw, size=(WIDTH, HEIGHT + 56), margins=(44, 12, 24, 34)), caption)
 
 
 def raster(

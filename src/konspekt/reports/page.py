@@ -23,7 +23,7 @@ from konspekt.reports.words import GAP, clean, duration, number, percent, plural
 
 __all__ = ["report"]
 
-FIRST = ("accuracy", "balanced_accuracy", "r2", "f1", "auc", "rmse", "mae", "loss")
+FIRST = ("accuracy", "balanced_accuracy", "r2", "f1", "auc", "roc_auc", "average_precision", "rmse", "mae", "loss")
 STOPPED = {
     "epochs": "all epochs were done",
     "patience": "the validation score no longer improved",
@@ -83,7 +83,7 @@ def _made(folder: Folder, text: str, make: Any) -> Markup | None:
         with np.errstate(all="ignore"):  # a value near the largest float overflows when it is squared
             made: Markup | None = make(folder)
         return made
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, OSError) as error:
         what = f"{text} cannot be shown: the folder's files hold something unexpected"
         return sentence(f"{what} ({type(error).__name__}: {short(error, 120)}).", "note")
 
@@ -184,7 +184,9 @@ def _context(folder: Folder, main: str, scores: dict[str, Any]) -> list[str]:
 def _items(folder: Folder) -> int:
     """How many items were scored; validation.npz may hold fewer."""
     said = folder.data.get("train" if folder.result.get("scores_on") == "train" else "validation")
-    return max(said if isinstance(said, int) else 0, len(folder.validation.get("truth", ())))
+    return max(
+        said if isinstance(said, int) else 0, len(folder.validation.get("truth", folder.validation.get("loss", ())))
+    )
 
 
 def _wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What the page says about single predictions: confusions, how sure, residuals, the items with the largest loss."""
+"""What the page says about single predictions: right and wrong, residuals, the items with the largest loss."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from konspekt.reports.classes import classes
 from konspekt.reports.drawers import beside_row, table_of
-from konspekt.reports.figures import histogram, points, reliability
+from konspekt.reports.figures import histogram, points
 from konspekt.reports.reading import Folder, dicts
-from konspekt.reports.templates import Cell, Grid, Tile, beside, charts, heading, part, sentence, table
-from konspekt.reports.words import clean, number, percent, plural, real, said, short
+from konspekt.reports.templates import Tile, charts, heading, part, sentence, table
+from konspekt.reports.words import clean, number, plural, real, said, short
 
 __all__ = ["is_classification", "predictions", "worst"]
 
-MAX_CLASSES = 30  # of a confusion matrix that is written out
 MAX_TARGETS = 6
 MAX_ROWS = 20
 
@@ -29,6 +29,8 @@ def is_classification(folder: Folder) -> bool:
 def predictions(folder: Folder) -> Markup | None:
     """Where the model is right and where it is wrong."""
     if "truth" not in folder.validation:
+        if "loss" in folder.validation:  # nothing was to be predicted, so nothing is right or wrong
+            return None
         return sentence(
             "validation.npz is absent: no items were held out, or the run ended before they were predicted.", "note"
         )
@@ -36,61 +38,10 @@ def predictions(folder: Folder) -> Markup | None:
     where = " on the training data" if folder.result.get("scores_on") == "train" else ""
     body = sentence(f"{plural(len(truth), 'item')}{where}.", "note")
     if is_classification(folder):
-        return body + (_confusion(folder) if truth.ndim == 1 else Markup())
+        return body + (classes(folder) if truth.ndim == 1 else Markup())
     if truth.dtype.kind not in "fiu" or prediction.dtype.kind not in "fiu":
         return body + sentence("Truth and prediction are neither classes nor numbers; nothing is drawn.", "note")
     return body + _residuals(folder, truth.reshape(len(truth), -1), prediction.reshape(len(truth), -1))
-
-
-def _confusion(folder: Folder) -> Markup:
-    truth = folder.validation["truth"].astype(str)
-    prediction = folder.validation["prediction"].astype(str)
-    known = [str(c) for c in folder.validation.get("classes", np.array([])).astype(str).ravel()]
-    known = known or [str(c.get("name")) for c in dicts(folder.data.get("classes"))]
-    seen = sorted({*truth.tolist(), *prediction.tolist()} - {*known})
-    order = {name: i for i, name in enumerate(dict.fromkeys([*known, *seen]))}
-    counts = np.zeros((len(order), len(order)), dtype=int)
-    np.add.at(counts, ([order[t] for t in truth.tolist()], [order[p] for p in prediction.tolist()]), 1)
-    names = [short(n, 24) for n in order]
-    body = heading("Confusions") + (_pairs(counts, names) if len(names) > MAX_CLASSES else _grid(counts, names))
-    chart = Markup()
-    chance = folder.validation.get("probability")
-    if chance is not None and chance.ndim == 2 and chance.dtype.kind == "f":
-        sure = chance.max(axis=1)
-        usable = np.isfinite(sure) & (sure >= 0) & (sure <= 1)
-        if usable.any():
-            picture = reliability("reliability", "", sure[usable], (truth == prediction)[usable])
-            chart = heading("How sure, how right") + part("figure", picture)
-    return beside(body, chart) if len(names) <= 12 else body + chart
-
-
-def _grid(counts: np.ndarray, names: list[str]) -> Markup:
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    cells = [
-        [
-            Cell(number(int(n)) if n else "·", float(np.sqrt(share[i, j])) if n else 0.0, second=i != j)
-            for j, n in enumerate(row)
-        ]
-        for i, row in enumerate(counts)
-    ]
-    right = [percent(float(share[i, i])) if counts[i].sum() else "–" for i in range(len(names))]
-    note = "Rows are what the items are, columns what the model says. The shade is the share of the row (its square root): blue is right, orange is wrong."  # fmt: skip
-    return part("grid", Grid("Confusion matrix", names, names, cells, "truth", "prediction", [("right", right)], note))
-
-
-def _pairs(counts: np.ndarray, names: list[str]) -> Markup:
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
-    ranked = np.argsort(-wrong, axis=None, kind="stable")[:25]
-    pairs = [(int(k) // len(names), int(k) % len(names)) for k in ranked]
-    rows = [
-        [names[i], names[j], int(wrong[i, j]), percent(wrong[i, j] / counts[i].sum())] for i, j in pairs if wrong[i, j]
-    ]
-    if not rows:
-        return sentence("Every item was classified rightly.")
-    return sentence(f"{number(len(names))} classes: the pairs most often confused.") + table(
-        "Most confused pairs", ["truth", "prediction", "items", "share of the class"], rows
-    )
 
 
 def _residuals(folder: Folder, truth: np.ndarray, prediction: np.ndarray) -> Markup:
@@ -139,11 +90,14 @@ def worst(folder: Folder) -> Markup | None:
         if "source" in i:
             guess, fact = said(i.get("prediction")), said(i.get("truth"))
             wrong = sure and guess != fact
-            told = [f"{fact} → {guess}", f"loss {number(i.get('loss'), 3)}", f"item {number(i.get('index'))}"]
-            tiles.append(Tile(i["source"], f"Item {i.get('index')}: truth {fact}, prediction {guess}", told, wrong))
+            told = [f"loss {number(i.get('loss'), 3)}", f"item {number(i.get('index'))}"]
+            seen = f"Item {i.get('index')}"
+            if {"truth", "prediction"} & set(i):
+                told, seen = [f"{fact} → {guess}", *told], f"{seen}: truth {fact}, prediction {guess}"
+            tiles.append(Tile(i["source"], seen, told, wrong))
     rows = [
         beside_row(
-            {key: said(i.get(key)) for key in ("truth", "prediction")}
+            {key: said(i.get(key)) for key in ("truth", "prediction") if {"truth", "prediction"} & set(i)}
             | {"loss": i.get("loss"), "item": i.get("index")},
             i["row"],
         )
@@ -154,7 +108,9 @@ def worst(folder: Folder) -> Markup | None:
         rows = _largest(folder)
     if not tiles and not rows:
         return None
-    body = sentence("Truth → prediction. Labels that are wrong, odd inputs and hard cases gather here.", "note")
+    known = any({"truth", "prediction"} & set(i) for i in items) or "truth" in folder.validation
+    text = "Truth → prediction. Labels that are wrong, odd inputs and hard cases gather here."
+    body = sentence(text if known else "Odd inputs and hard cases gather here.", "note")
     body += part("gallery", tiles, "Items with the largest loss") if tiles else Markup()
     return body + (part("table", table_of("Items with the largest loss", rows[:MAX_ROWS])) if rows else Markup())
 
@@ -169,8 +125,7 @@ def _largest(folder: Folder, count: int = 10) -> list[dict[str, Any]]:
     order = np.argsort(-np.nan_to_num(loss, nan=-np.inf), kind="stable")[:count]
     return [
         {
-            "truth": said(arrays["truth"][i].tolist()),
-            "prediction": said(arrays["prediction"][i].tolist()),
+            **{key: said(arrays[key][i].tolist()) for key in ("truth", "prediction") if key in arrays},
             "loss": float(loss[i]),
             "item": index[i].item(),
         }

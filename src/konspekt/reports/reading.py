@@ -51,6 +51,7 @@ class Folder:
     validation: dict[str, np.ndarray]
     items: list[dict[str, Any]]
     result: dict[str, Any]
+    chosen: dict[str, Any]
     kept: dict[str, dict[str, Any]]
     log: str
     notes: list[str]
@@ -80,6 +81,7 @@ def read_folder(path: Path) -> Folder:
         validation=_arrays(path / "validation.npz", notes),
         items=_items(path / "items", notes),
         result=mapping(_json(path / "result.json", notes)),
+        chosen=mapping(_json(path / "chosen.json", notes)),
         kept=_kept(path / "kept", notes),
         log=_log(path / "log.txt", notes),
         notes=notes,
@@ -121,7 +123,7 @@ def _stages(path: Path, notes: list[str]) -> list[Stage]:
 
 
 def _arrays(file: Path, notes: list[str]) -> dict[str, np.ndarray]:
-    """The arrays that belong together: as many truths as predictions."""
+    """The arrays that belong together: as many truths as predictions; or, where nothing was to be predicted, as losses."""
     if not file.exists() or file.is_symlink():
         return {}
     try:
@@ -131,6 +133,9 @@ def _arrays(file: Path, notes: list[str]) -> dict[str, np.ndarray]:
         notes.append(f"validation.npz: not readable ({short(error, 80)}); nothing is said about single predictions")
         return {}
     truth, prediction = arrays.get("truth"), arrays.get("prediction")
+    loss = arrays.get("loss")
+    if truth is None and prediction is None and loss is not None and loss.ndim == 1 and len(loss):
+        return {k: v for k, v in arrays.items() if v.ndim > 0 and len(v) == len(loss)}
     if truth is None or prediction is None or truth.ndim == 0 or truth.shape != prediction.shape or not len(truth):
         notes.append(
             "validation.npz: truth and prediction are absent, empty or of different shapes; they are not shown"

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from konspekt.reports.drawers import beside_row, draw, table_of
-from konspekt.reports.figures import Line, Picture, lines, raster
 from konspekt.reports.predictions import predictions, worst
+from konspekt.reports.quality import leakage, left_out, quality
 from konspekt.reports.reading import Folder, dicts, mapping
-from konspekt.reports.templates import Bar, Tile, beside, bullets, charts, facts, heading, part, sentence, table
-from konspekt.reports.timeline import Timeline
+from konspekt.reports.templates import Bar, Tile, beside, bullets, facts, heading, part, sentence, table
+from konspekt.reports.training import is_range_test, range_test, training
+from konspekt.reports.weights import first_layer
 from konspekt.reports.words import (
+    GAP,
     clean,
     duration,
     listed,
@@ -27,15 +29,14 @@ from konspekt.reports.words import (
     said,
     score_name,
     short,
+    size,
     title,
 )
 
 __all__ = ["SECTIONS", "warnings_of"]
 
-MAX_CHARTS = 12
 MAX_CLASSES = 30  # of the bars
 MAX_ROWS = 8  # of the examples
-MAX_LAYERS = 32  # rows of the gradient picture
 MAX_TABLE = 100  # rows
 
 
@@ -70,7 +71,7 @@ def data(folder: Folder) -> Markup | None:
         body += heading("Targets") + table("Targets", keys, [[t.get(k) for k in keys] for t in targets[:MAX_TABLE]])
     if columns := dicts(known.get("columns")):
         body += heading(plural(len(columns), "column")) + _columns(columns)
-    return body + _examples(folder)
+    return body + (quality(folder) or Markup()) + (leakage(folder) or Markup()) + _examples(folder)
 
 
 def _classes(classes: list[dict[str, Any]]) -> Markup:
@@ -104,110 +105,37 @@ def _columns(columns: list[dict[str, Any]]) -> Markup:
 def _examples(folder: Folder) -> Markup:
     items = [i for i in folder.items if i.get("role") == "example"]
     tiles = [
-        Tile(i["source"], f"Example {number(i.get('index'))}: {said(i.get('truth'))}", [said(i.get("truth"))])
+        Tile(
+            i["source"],
+            f"Example {number(i.get('index'))}" + (f": {said(i['truth'])}" if "truth" in i else ""),
+            [said(i["truth"])] if "truth" in i else [],
+        )
         for i in items
         if "source" in i
     ]
-    rows = [beside_row({"truth": said(i.get("truth"))}, i["row"]) for i in items if isinstance(i.get("row"), dict)]
+    rows = [
+        beside_row({"truth": said(i["truth"])} if "truth" in i else {}, i["row"])
+        for i in items
+        if isinstance(i.get("row"), dict)
+    ]
     body = heading("Examples") if tiles or rows else Markup()
     body += part("gallery", tiles, "Examples") if tiles else Markup()
     return body + (part("table", table_of("Examples", rows[:MAX_ROWS])) if rows else Markup())
-
-
-# --- the training ---------------------------------------------------------------------------------------------------
-
-
-def training(folder: Folder) -> Markup | None:
-    """Curves of everything measured, the learning rate, the gradients."""
-    time = Timeline(folder.stages)
-    if not time.stages:
-        return sentence("metrics.jsonl holds no step and no epoch: the run ended before its first record.", "note")
-    pictures = [p for name in time.measures if (p := _measure(time, name))]
-    more = [score_name(name) for name in time.measures[MAX_CHARTS:]] if len(pictures) > MAX_CHARTS else []
-    pictures = pictures[:MAX_CHARTS]
-    body = Markup()
-    rates = time.steps("lr") if len(time.steps("lr")[0]) else time.epochs("lr")
-    steady = len(np.unique(rates[1][np.isfinite(rates[1])])) <= 1
-    if len(rates[0]) and not steady:
-        pictures.append(_chart(time, "lr", "Learning rate", [Line("learning rate", *rates)], log=False))
-    norms = [Line("single steps", *time.steps("grad_norm"), "faint"), Line("gradient norm", *time.epochs("grad_norm"))]
-    if any(np.isfinite(n.y).any() for n in norms):
-        pictures.append(_chart(time, "grad-norm", "Gradient norm", norms))
-    names, values = time.layers()
-    if len(names) > 1 and np.isfinite(values).any():
-        pictures.append(_gradients(names, values))
-    if len(rates[0]) and steady:
-        body += sentence(f"The learning rate was {number(float(rates[1][0]))} throughout.", "note")
-    if more:
-        body += sentence(f"Also recorded, in metrics.jsonl: {listed(more, 20)}.", "note")
-    return charts(pictures) + body
-
-
-def _measure(time: Timeline, name: str) -> Picture | None:
-    train, steps, held = time.epochs(name), time.steps(name), time.epochs(f"val_{name}")
-    both = len(held[0]) > 0
-    series = [
-        Line("validation", *held),
-        Line("training", *train, "quiet" if both else "main"),
-        Line("single steps", *steps, "faint" if len(train[0]) else "main"),
-    ]
-    series = [s for s in series if np.isfinite(s.y).any()]
-    if not series:
-        return None
-    lost = sum(int((~np.isfinite(s.y)).sum()) for s in series)
-    note = f"{plural(lost, 'value was', 'values were')} not finite: the line has a gap there." if lost else ""
-    return _chart(time, f"measure-{name}", title(score_name(name)), series, best=both, note=note)
-
-
-def _chart(
-    time: Timeline,
-    name: str,
-    heading: str,
-    series: Sequence[Line],
-    *,
-    best: bool = False,
-    log: bool | None = None,
-    note: str = "",
-) -> Picture:
-    stages = time.starts if len(time.starts) > 1 else ()
-    mark = time.best if best else None
-    series = [s for s in series if len(s.x)]
-    return lines(name, heading, series, xlabel=time.unit, best=mark, stages=stages, log=log, note=note)
-
-
-def _gradients(names: list[str], values: np.ndarray) -> Picture:
-    while len({n.partition(".")[0] for n in names}) == 1 and all("." in n for n in names):
-        names = [n.partition(".")[2] for n in names]
-    caption = "One row a parameter"
-    while len(names) > MAX_LAYERS and any("." in n for n in names):
-        parents = [n.rpartition(".")[0] or n for n in names]
-        groups = list(dict.fromkeys(parents))
-        inside = np.array([[p == g for p in parents] for g in groups], dtype=float)
-        values = np.sqrt(inside @ np.nan_to_num(values) ** 2)
-        names, caption = groups, "One row a group of parameters"
-    if len(names) > MAX_LAYERS:
-        caption = f"The first {MAX_LAYERS} of {number(len(names))} parameters"
-    values, names = values[:MAX_LAYERS], names[:MAX_LAYERS]
-    last = values.shape[1]
-    values = values[:, :: -(-last // 600)]
-    caption += ", one column an epoch; a row without colour got no gradient."
-    columns = ("epoch 1", f"epoch {number(last)}" if last > 1 else "")
-    return raster("layers", "Gradient norm by layer", values, names, columns=columns, log=True, caption=caption)
 
 
 # --- the rest -------------------------------------------------------------------------------------------------------
 
 
 def kept(folder: Folder) -> Markup | None:
-    """What the system itself kept."""
-    if not folder.kept:
-        return None
-    parts = (heading(title(name)) + draw(name, k.get("kind"), k.get("value")) for name, k in folder.kept.items())
-    return Markup().join(parts)
+    """What the system itself kept, but for what stands with the training already."""
+    elsewhere = bool(folder.stages and range_test(folder)[0])
+    shown = {name: k for name, k in folder.kept.items() if not (elsewhere and is_range_test(name))}
+    parts = (heading(title(name)) + draw(name, k.get("kind"), k.get("value")) for name, k in shown.items())
+    return Markup().join(parts) or None
 
 
 def model(folder: Folder) -> Markup | None:
-    """The layers, and where the time went."""
+    """The layers, the first of them, where the time went, and what had been expected."""
     layers = dicts(folder.result.get("layers"))
     parts = Markup()
     times = Markup()
@@ -240,7 +168,26 @@ def model(folder: Folder) -> Markup | None:
         train, middle = real(folder.data.get("train")), float(np.median(epochs))
         speed = f", about {number(float(f'{train / middle:.2g}'))} items a second" if train > 0 and middle > 0 else ""
         times += sentence(f"{text}{speed}.", "note")
-    return beside(parts, times) or None
+    times += _forecast(folder)
+    return (beside(parts, times) + (first_layer(folder) or Markup())) or None
+
+
+def _forecast(folder: Folder) -> Markup:
+    """What the fit was expected to take, beside what it took."""
+    before, after = (mapping(folder.result.get(key)) for key in ("forecast", "actual"))
+    rows: list[list[Any]] = []
+    for key, text, say in (
+        ("seconds", "time", duration),
+        ("memory", "memory", size),
+        ("step_seconds", "a step", duration),
+    ):
+        said_so, was = real(before.get(key)), real(after.get(key))
+        if np.isfinite(said_so) or np.isfinite(was):
+            ratio = f"{number(was / said_so, 2)}{GAP}×" if said_so > 0 and np.isfinite(was) else None
+            rows.append([text, say(said_so), say(was), ratio])
+    if not rows or not before:
+        return Markup()
+    return heading("Forecast and actual") + table("Forecast", ["", "forecast", "actual", "actual / forecast"], rows)
 
 
 def warnings_of(folder: Folder) -> list[str]:
@@ -251,13 +198,9 @@ def warnings_of(folder: Folder) -> list[str]:
 
 def problems(folder: Folder) -> Markup | None:
     """Warnings, skipped items, and files that could not be read."""
-    warned, skipped = warnings_of(folder), dicts(folder.data.get("skipped"))
+    warned = warnings_of(folder)
     body = bullets(warned[:MAX_TABLE]) if warned else Markup()
-    if skipped:
-        rows = [[short(s.get("item"), 120), short(s.get("reason"), 200)] for s in skipped[:MAX_TABLE]]
-        more = len(skipped) - MAX_TABLE
-        note = f"And {plural(more, 'more item')}, in data.json." if more > 0 else ""
-        body += heading(plural(len(skipped), "skipped item")) + table("Skipped items", ["item", "reason"], rows, note)
+    body += left_out(folder) or Markup()
     if folder.notes:
         body += heading("Not shown on this page") + bullets(folder.notes)
     return body or None
@@ -273,6 +216,11 @@ def again(folder: Folder) -> Markup | None:
         body += sentence(f"It was run from {short(command, 200)}.", "note")
     if params:
         body += heading("Parameters") + facts([(k, _value(v)) for k, v in params.items()], "facts code")
+    if folder.chosen:
+        body += heading("Chosen by the run") + facts(
+            [(k, _chosen(k, v)) for k, v in folder.chosen.items()], "facts code"
+        )
+        body += sentence("What was left to the run to find out, by stage and parameter.", "note")
     versions, machine = mapping(config.get("versions")), mapping(config.get("machine"))
     seed = [("seed", _value(config["seed"]))] if "seed" in config else []
     body += heading("Versions and machine") + facts([*versions.items(), *seed, *machine.items()])
@@ -281,6 +229,13 @@ def again(folder: Folder) -> Markup | None:
         body += Markup("<details><summary>log.txt, {}</summary>").format(count)
         body += Markup('<pre tabindex="0">{}</pre></details>').format(folder.log)
     return body
+
+
+def _chosen(name: str, value: Any) -> str:
+    """What the run chose. For compilation it is the step from which on, or -1."""
+    if name.rpartition(".")[2] == "compile" and type(value) is int:
+        return "no" if value < 0 else f"from step {number(value)}"
+    return number(value, 3) if type(value) is float else _value(value)
 
 
 def _value(value: Any) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "charts",
     "environment",
     "facts",
+    "folded",
     "heading",
     "part",
     "sentence",
@@ -58,6 +59,8 @@ class Table:
 
 def _is_number(value: Any) -> bool:
     """A number, or text that the page made from one: "12.3 s", "4.5 %"."""
+    if isinstance(value, words.Digits):
+        return True
     if isinstance(value, str):
         return words.GAP in value and value[:1].isdigit()
     return isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -154,6 +157,11 @@ def facts(pairs: Iterable[tuple[str, Any]], kind: str = "facts") -> Markup:
     known = [(k, v) for k, v in pairs if v not in (None, "", [])]
     rows = (Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(clean(k), cell(v)) for k, v in known)
     return Markup('<dl class="{}">{}</dl>').format(kind, Markup().join(rows))
+
+
+def folded(summary: str, body: Markup) -> Markup:
+    """What is shown when it is asked for."""
+    return Markup("<details><summary>{}</summary>{}</details>").format(clean(summary), body)
 
 
 def charts(pictures: Sequence[Picture]) -> Markup:

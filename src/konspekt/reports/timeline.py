@@ -12,7 +12,9 @@ from konspekt.reports.words import real
 
 __all__ = ["Timeline"]
 
-NOT_MEASURED = {"kind", "stage", "epoch", "step", "lr", "seconds", "seconds_validation", "grad_norm", "grad_norms"}
+NOT_MEASURED = {
+    "kind", "stage", "epoch", "step", "cut_short", "lr", "risk", "seconds", "seconds_validation", "grad_norm", "grad_norms",
+}  # fmt: skip
 Placed = list[tuple[float, dict[str, Any]]]
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 __all__ = [
     "GAP",
+    "Digits",
     "clean",
+    "decimal",
     "duration",
     "listed",
     "number",
@@ -20,13 +22,23 @@ __all__ = [
     "score",
     "score_name",
     "short",
+    "size",
     "tick",
     "title",
 ]
 
 GAP = "\u202f"  # narrow no-break space: between thousands, before a unit
 MINUS = "\u2212"
-NAMES = {"r2": "R²", "rmse": "RMSE", "mae": "MAE", "mse": "MSE", "f1": "F1", "auc": "AUC", "lr": "learning rate"}
+NAMES = {
+    "r2": "R²",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "mse": "MSE",
+    "f1": "F1",
+    "auc": "AUC",
+    "roc_auc": "ROC-AUC",
+    "lr": "learning rate",
+}
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 
 
@@ -83,6 +95,28 @@ def number(value: Any, digits: int = 4) -> str:
     return text.replace(",", GAP).replace("-", MINUS)
 
 
+class Digits(str):
+    """A number that is text already."""
+
+    __slots__ = ()
+
+
+def decimal(value: float) -> Digits:
+    """Three decimals, so that the numbers of a column can be compared; a dash for NaN."""
+    return Digits(f"{value:.3f}".replace("-", MINUS) if math.isfinite(value) else "–")
+
+
+def size(count: Any) -> str:
+    """Bytes: "450 B", "12.3 MiB"."""
+    value, unit = real(count), 0
+    if not math.isfinite(value):
+        return "–"
+    while abs(value) >= 1024 and unit < 4:
+        value, unit = value / 1024, unit + 1
+    text = f"{value:.0f}" if unit == 0 or value >= 99.95 else f"{value:.1f}"
+    return f"{text}{GAP}{('B', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}".replace("-", MINUS)
+
+
 def tick(value: float) -> str:
     """A number on an axis: as short as can be."""
     size = abs(value)
@@ -103,10 +137,12 @@ def percent(share: float, of: int = 100) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """ "450 ms", "12.3 s", "3 min 20 s", "2 h 05 min"."""
+    """ "0.35 ms", "450 ms", "12.3 s", "3 min 20 s", "2 h 05 min"."""
     value = real(seconds)
     if not math.isfinite(value):
         return "–"
+    if 0 < value < 0.00995:
+        return f"{float(f'{1000 * value:.2g}'):g}{GAP}ms"
     if value < 0.9995:
         return f"{1000 * value:.0f}{GAP}ms"
     if value < 59.95:
@@ -128,7 +164,7 @@ def score(name: str, value: Any, of: int = 100) -> str:
     plain = real(value)
     if "accuracy" in name and 0 <= plain <= 1:
         return percent(plain, of)
-    if name in ("r2", "f1", "auc") and math.isfinite(plain):
+    if name in ("r2", "f1", "auc", "roc_auc", "average_precision") and math.isfinite(plain):
         return f"{plain:.3f}".replace("-", MINUS)
     return number(plain if isinstance(value, (int, float)) else value)
 

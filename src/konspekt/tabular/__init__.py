@@ -1,6 +1,7 @@
 """Learning from tables."""
 
+from konspekt.tabular.anomaly import AnomalyDetector
 from konspekt.tabular.linear import LinearRegressor, LogisticClassifier
 from konspekt.tabular.mlp import MLPClassifier, MLPRegressor
 
-__all__ = ["LinearRegressor", "LogisticClassifier", "MLPClassifier", "MLPRegressor"]
+__all__ = ["AnomalyDetector", "LinearRegressor", "LogisticClassifier", "MLPClassifier", "MLPRegressor"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -175,7 +175,7 @@ class LogisticClassifier(NeuralClassifier):
 
     degree: Annotated[int, AtLeast(1), Search(1, 3)] = 1
     interactions: Annotated[bool, Search()] = False
-    lr: Annotated[float, MoreThan(0), Search(1e-4, 1e-1, log=True)] = 1e-2
+    lr: Annotated[float | Literal["find"], MoreThan(0), Search(1e-4, 1e-1, log=True)] = 1e-2
     schedule: Annotated[str, Registered("schedule")] = "cosine"
     types: Mapping[str, str] | None = None
 
@@ -195,8 +195,9 @@ class LogisticClassifier(NeuralClassifier):
         return draw_weights(self.weights())
 
     def exhibit(self, run: Run) -> None:
-        """The weights, for the report."""
-        _keep(run, self.weights())
+        """The weights, for the report; a net of the user's own has no such table."""
+        if self.model is None:
+            _keep(run, self.weights())
 
 
 @system(
@@ -224,7 +225,7 @@ class LinearRegressor(NeuralRegressor):
 
     degree: Annotated[int, AtLeast(1), Search(1, 3)] = 1
     interactions: Annotated[bool, Search()] = False
-    lr: Annotated[float, MoreThan(0), Search(1e-4, 1e-1, log=True)] = 1e-2
+    lr: Annotated[float | Literal["find"], MoreThan(0), Search(1e-4, 1e-1, log=True)] = 1e-2
     schedule: Annotated[str, Registered("schedule")] = "cosine"
     types: Mapping[str, str] | None = None
 
@@ -244,8 +245,9 @@ class LinearRegressor(NeuralRegressor):
         return draw_weights(self.weights())
 
     def exhibit(self, run: Run) -> None:
-        """The weights, for the report."""
-        _keep(run, self.weights())
+        """The weights, for the report; a net of the user's own has no such table."""
+        if self.model is None:
+            _keep(run, self.weights())
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -253,8 +255,9 @@ class LinearRegressor(NeuralRegressor):
         return tags
 
 
-def _net(estimator: LogisticClassifier | LinearRegressor, schema: TableSchema, num_outputs: int) -> PolynomialNet:
-    return PolynomialNet(
+def _net(estimator: LogisticClassifier | LinearRegressor, schema: TableSchema, num_outputs: int) -> nn.Module:
+    own = estimator.own_net()
+    return own or PolynomialNet(
         schema.num_features,
         num_outputs,
         num_codes=schema.num_codes,

@@ -164,7 +164,10 @@ class MLPRegressor(NeuralRegressor):
         return tags
 
 
-def _net(estimator: MLPClassifier | MLPRegressor, schema: TableSchema, num_outputs: int) -> MLP:
+def _net(estimator: MLPClassifier | MLPRegressor, schema: TableSchema, num_outputs: int) -> nn.Module:
+    own = estimator.own_net()
+    if own is not None:
+        return own
     if estimator.norm == "batch" and estimator.batch_size == 1:
         raise ConfigError(f"{type(estimator).__name__}: norm='batch' needs batches of several items, got batch_size=1")
     try:

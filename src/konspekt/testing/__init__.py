@@ -8,6 +8,7 @@ def test_contract(entry, tmp_path): ...
 """
 
 from konspekt.testing.checks import CHECKS, ContractError, checks_of, smallest
+from konspekt.testing.refusals import refusing
 from konspekt.testing.tiny import tiny
 
-__all__ = ["CHECKS", "ContractError", "checks_of", "smallest", "tiny"]
+__all__ = ["CHECKS", "ContractError", "checks_of", "refusing", "smallest", "tiny"]

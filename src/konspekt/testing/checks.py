@@ -95,7 +95,12 @@ def check_params(entry: Entry, folder: Path) -> None:
 
 
 def check_fit(entry: Entry, folder: Path) -> None:
-    """`fit` returns self, keeps the parameters, learns into names that end in "_"; predictions have the right form."""
+    """`fit` returns self, keeps the parameters, learns into names that end in "_"; predictions have the right form.
+
+    Where the estimator is not `supervised`, it learns the same without y.
+    """
+    from sklearn.base import is_regressor
+
     X, y = _data(entry)
     estimator = smallest(entry)
     before = dict(estimator.get_params())
@@ -114,8 +119,11 @@ def check_fit(entry: Entry, folder: Path) -> None:
         require(
             predicted.dtype == estimator.classes_.dtype, f"labels are {predicted.dtype}, not {estimator.classes_.dtype}"
         )
-    else:
+    elif is_regressor(estimator):
         require(predicted.dtype == np.float64, f"predictions are {predicted.dtype}, not float64")
+    if not getattr(estimator, "supervised", True):
+        require(bool((np.asarray(smallest(entry).fit(X).predict(X)) == predicted).all()), "y changed what was learned")
+        require(bool(np.isfinite(estimator.evaluate(X)["loss"])), "evaluate without y gives no finite loss")
     require(bool(np.isfinite(estimator.evaluate(X, y)["loss"])), "evaluate gives no finite loss")
     require(vars(estimator) == state, "predict changed the estimator")
 
@@ -245,11 +253,12 @@ def check_bad_input(entry: Entry, folder: Path) -> None:
         "inf": (spoiled(np.inf), labels),
         "strings": (np.full(numbers.shape, "a"), labels),
         "y too short": (numbers, labels[:-1]),
-        "y missing": (numbers, None),
-        "a target missing": (numbers, np.where(labels == 0, np.nan, 1.0)),
         "X is None": (None, labels),
         "X is a number": (3, labels),
     }
+    if getattr(entry.load(), "supervised", True):
+        table["y missing"] = (numbers, None)
+        table["a target missing"] = (numbers, np.where(labels == 0, np.nan, 1.0))
     if hasattr(entry.load(), "predict_proba"):
         table["one class"] = (numbers, np.zeros(8))
     for name, (bad_X, bad_y) in table.items():
@@ -276,28 +285,43 @@ def check_report(entry: Entry, folder: Path) -> None:
 # -- what estimators are made of ------------------------------------------------------------------------------------------
 
 
+class _Bowl:
+    """The quadratic w'diag(1, 5)w as an optimiser's closure, with what second-order methods ask for besides."""
+
+    def __init__(self, w: nn.Parameter) -> None:
+        self.w, self.scale = w, torch.tensor([1.0, 5.0], dtype=torch.float64)
+
+    def __call__(self) -> Tensor:
+        self.w.grad = 2 * self.w.detach() * self.scale
+        return (self.w.detach().square() * self.scale).sum()
+
+    def loss(self) -> float:
+        return float((self.w.detach().square() * self.scale).sum())
+
+    def hessian(self) -> Tensor:
+        return torch.diag(2 * self.scale)
+
+    def item_gradients(self, estimate: str) -> Tensor:  # of two items, whose mean of outer products is the Hessian
+        return torch.diag(2 * self.scale.sqrt())
+
+    def blocks(self) -> list[slice]:
+        return [slice(0, 2)]
+
+
 def check_optimizer(entry: Entry, folder: Path) -> None:
     """It lowers a quadratic, through a closure, and goes on from its saved state."""
     weights = [nn.Parameter(torch.tensor([3.0, -2.0], dtype=torch.float64)) for _ in range(2)]
     made = [build("optimizer", entry.name, [{"params": [w]}], 0.1) for w in weights]
-
-    def closure_of(place: int) -> Callable[[], Tensor]:
-        def closure() -> Tensor:
-            w = weights[place]
-            w.grad = 2 * w.detach() * torch.tensor([1.0, 5.0], dtype=torch.float64)
-            return (w.detach().square() * torch.tensor([1.0, 5.0], dtype=torch.float64)).sum()
-
-        return closure
-
-    first = float(closure_of(0)())
+    closures = [_Bowl(w) for w in weights]
+    first = closures[0].loss()
     for _ in range(5):
-        made[0].step(closure_of(0))
+        made[0].step(closures[0])  # type: ignore[arg-type]
     weights[1].data.copy_(weights[0].data)
     made[1].load_state_dict(copy.deepcopy(made[0].state_dict()))
     for place in (0, 1):
         for _ in range(20):
-            made[place].step(closure_of(place))
-    require(float(closure_of(0)()) < first, "the quadratic did not get smaller")
+            made[place].step(closures[place])  # type: ignore[arg-type]
+    require(closures[0].loss() < first, "the quadratic did not get smaller")
     require(bool((weights[0] == weights[1]).all()), "the saved state does not carry on")
 
 

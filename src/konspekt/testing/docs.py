@@ -1,6 +1,6 @@
-"""The pages made from the registry: docs/course.md, and the table of systems in README.md.
+"""The pages made from the registry: docs/course.md, and the table of systems in README.md and README.ru.md.
 
-    python -m konspekt.testing.docs            writes both
+    python -m konspekt.testing.docs            writes them
     python -m konspekt.testing.docs --check    writes nothing; exit code 1 where one is stale
 
 It runs somewhere inside the repository. The course's rows and errata are data, in docs/course.toml; what is registered
@@ -27,6 +27,11 @@ __all__ = ["Course", "Row", "course_page", "main", "pages", "read_course", "repo
 COURSE = Path("docs/course.toml")
 PAGE = Path("docs/course.md")
 README = Path("README.md")
+TRANSLATION = Path("README.ru.md")
+HEADS = {  # of the table of systems
+    README: ("name", "kind", "rows", "what it is", "task"),
+    TRANSLATION: ("имя", "вид", "строки курса", "что это", "задача"),
+}
 BEGIN, END = "<!-- systems -->", "<!-- /systems -->"
 
 
@@ -185,28 +190,27 @@ def course_page(course: Course, found: Sequence[Entry]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def systems_table(found: Sequence[Entry]) -> str:
-    """The table of README.md: everything registered, estimators first."""
+def systems_table(found: Sequence[Entry], head: Sequence[str] = HEADS[README]) -> str:
+    """The table of README.md: everything registered, estimators first. Under another head the rows stay as they are."""
     cells = [(_link(e, ""), e.kind, ", ".join(e.rows), e.summary, e.task or "") for e in found]
-    return "\n".join(_table(("name", "kind", "rows", "what it is", "task"), cells))
+    return "\n".join(_table(head, cells))
 
 
 def pages(root: Path) -> dict[Path, str]:
     """What the generated files of a repository should hold, by their path below `root`.
 
-    Raises DataError where course.toml or README.md is not as it should be, ConfigError on an unknown row.
+    Raises DataError where course.toml or a README is not as it should be, ConfigError on an unknown row.
     """
     found = own_entries()
-    course = read_course(root / COURSE)
-    readme = (root / README).read_text(encoding="utf-8") if (root / README).is_file() else ""
-    before, begin, rest = readme.partition(f"{BEGIN}\n")
-    _, end, after = rest.partition(f"{END}\n")
-    if not begin or not end:
-        raise DataError(f"{root / README}: the lines {BEGIN} and {END} are missing; the table stands between them")
-    return {
-        PAGE: course_page(course, found),
-        README: f"{before}{BEGIN}\n\n{systems_table(found)}\n\n{END}\n{after}",
-    }
+    made = {PAGE: course_page(read_course(root / COURSE), found)}
+    for path, head in HEADS.items():
+        readme = (root / path).read_text(encoding="utf-8") if (root / path).is_file() else ""
+        before, begin, rest = readme.partition(f"{BEGIN}\n")
+        _, end, after = rest.partition(f"{END}\n")
+        if not begin or not end:
+            raise DataError(f"{root / path}: the lines {BEGIN} and {END} are missing; the table stands between them")
+        made[path] = f"{before}{BEGIN}\n\n{systems_table(found, head)}\n\n{END}\n{after}"
+    return made
 
 
 def stale(root: Path) -> list[Path]:

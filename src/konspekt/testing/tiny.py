@@ -35,6 +35,16 @@ def _tabular_regression(items: int) -> tuple[Any, Any]:
     return frame, y.to_numpy()
 
 
+def _anomaly_detection(items: int) -> tuple[Any, Any]:
+    """Rows where c follows from a and b; in one of eight it does not. y: 1 for those."""
+    frame, rng = _table(items)
+    frame["c"] = frame["a"] - frame["b"].fillna(0) + 0.1 * rng.normal(size=items)
+    y = np.zeros(items, dtype=np.int64)
+    y[3::8] = 1
+    frame.loc[y == 1, "c"] += 4
+    return frame, y
+
+
 def _image_classification(items: int) -> tuple[Any, Any]:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 60, size=(items, 16, 16), dtype=np.uint8)
@@ -47,6 +57,7 @@ def _image_classification(items: int) -> tuple[Any, Any]:
 MAKERS: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "tabular-classification": _tabular_classification,
     "tabular-regression": _tabular_regression,
+    "anomaly-detection": _anomaly_detection,
     "image-classification": _image_classification,
 }
 

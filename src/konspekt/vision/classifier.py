@@ -57,14 +57,14 @@ class ImageClassifier(NeuralClassifier):
     augment: tuple[Literal["shift"], ...] = ()
     image_size: int | tuple[int, int] | None = None
     epochs: Annotated[int, AtLeast(1)] = 20
-    lr: Annotated[float, MoreThan(0), Search(1e-4, 1e-1, log=True)] = 2e-3
+    lr: Annotated[float | Literal["find"], MoreThan(0), Search(1e-4, 1e-1, log=True)] = 2e-3
 
     reader = ImageReader()
 
     def build(self, schema: ImageSchema, targets: ClassTargets) -> Classification:
         """Cross-entropy of the net, behind a layer that standardises the pixels."""
         size = (schema.height, schema.width)
-        net = build("net", self.arch, schema.channels, targets.num_classes, size)
+        net = self.own_net() or build("net", self.arch, schema.channels, targets.num_classes, size)
         scale = Standardise(schema.mean, schema.std)
         model = nn.Sequential(OrderedDict(scale=scale, net=net))
         return Classification(model, self.class_weights_, fields=("x",))

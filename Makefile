@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-all browser lint bench docs clean
+.PHONY: demo test test-all browser lint bench peers faults docs clean
 
 demo: .venv/.installed
 	$(BIN)/konspekt fit image-classifier data=digits image_size=32 augment=shift
@@ -31,6 +31,13 @@ lint: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python benchmarks/engine.py
+
+peers: .venv/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	$(BIN)/python benchmarks/peers.py --adult $(ADULT) --mnist $(MNIST)
+
+faults: .venv/.installed
+	$(BIN)/python benchmarks/faults all --write
 
 docs: .venv/.installed
 	$(BIN)/python -m konspekt.testing.docs

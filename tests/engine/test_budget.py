@@ -12,7 +12,7 @@ from torch import nn
 from konspekt.core import ConfigError, runs
 from konspekt.core.runs import Run, read_metrics
 from konspekt.data.batches import Resident
-from konspekt.engine import Training, budget, forecast, loop, minimise, neural, progress, resuming
+from konspekt.engine import Training, budget, forecast, loop, minimise, neural, progress, resuming, trials
 from konspekt.engine.budget import Budget
 from konspekt.engine.session import surroundings
 from konspekt.engine.supervised import Regression
@@ -23,7 +23,7 @@ from konspekt.tabular import MLPClassifier
 def clock(monkeypatch):
     """The clock of the engine, which stands still until `clock.now` is moved."""
     fake = SimpleNamespace(now=1000.0, perf_counter=lambda: fake.now, strftime=lambda form: "now")
-    for module in (budget, forecast, loop, neural, progress, resuming, runs):
+    for module in (budget, forecast, loop, neural, progress, resuming, runs, trials):
         monkeypatch.setattr(module, "time", fake)
     return fake
 

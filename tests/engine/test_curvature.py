@@ -11,7 +11,7 @@ from konspekt.core import ConfigError, DivergedError
 from konspekt.core.runs import read_metrics
 from konspekt.data.batches import Resident
 from konspekt.data.fields import Ragged
-from konspekt.engine import Objective, curvature, loop
+from konspekt.engine import Objective, curvature, trials
 from konspekt.engine.flat import FlatParameters
 from konspekt.engine.supervised import Classification, Regression
 from konspekt.nn.norm import BatchRenorm
@@ -438,9 +438,9 @@ class TestThroughTheLoop:
 
     @pytest.mark.parametrize(("name", "expected"), [("newton", False), ("lbfgs", False), ("sgd", "auto")])
     def test_nothing_of_theirs_is_compiled_unasked(self, train, monkeypatch, name, expected):
-        wanted, own = [], loop.Compiling
+        wanted, own = [], trials.Compiling
         monkeypatch.setattr(
-            loop, "Compiling", lambda model, asked, *rest: wanted.append(asked) or own(model, asked, *rest)
+            trials, "Compiling", lambda model, asked, *rest: wanted.append(asked) or own(model, asked, *rest)
         )
         train(net(), points(), optimizer=name, lr=0.01, epochs=1, compile="auto")
         assert wanted[-1] == expected

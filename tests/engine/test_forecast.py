@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from konspekt.core import ConfigError, DataError, runs
-from konspekt.engine import forecast, loop, neural, record
+from konspekt.engine import forecast, loop, neural, record, trials
 from konspekt.engine.supervised import Classification
 from konspekt.tabular import MLPClassifier
 
@@ -90,7 +90,7 @@ class TestCounts:
 def clock(monkeypatch):
     """The clock of the engine, which stands still until `clock.now` is moved."""
     fake = SimpleNamespace(now=1000.0, perf_counter=lambda: fake.now, strftime=lambda form: "now")
-    for module in (forecast, loop, neural, record, runs):
+    for module in (forecast, loop, neural, record, runs, trials):
         monkeypatch.setattr(module, "time", fake)
     step = loop.Loop._step
     taken = []
@@ -208,7 +208,7 @@ class TestRefused:
             estimator(patience=1).forecast(X, Y)
 
     def test_a_rate_that_is_to_be_found_is_not_looked_for(self, monkeypatch):
-        monkeypatch.setattr(loop.Loop, "_find_rate", lambda self: pytest.fail("it looked"))
+        monkeypatch.setattr(trials, "_find_rate", lambda self: pytest.fail("it looked"))
         assert estimator(lr="find", schedule="one-cycle", compile=True).forecast(X, Y)["stages"][0]["steps"] == 42
 
 

@@ -15,7 +15,7 @@ from konspekt.core import ConfigError, runs
 from konspekt.core.errors import InterruptedFit
 from konspekt.core.runs import read_config
 from konspekt.data.batches import Resident
-from konspekt.engine import Objective, budget, forecast, loop, resuming
+from konspekt.engine import Objective, budget, forecast, loop, resuming, trials
 from konspekt.engine.range_test import range_test, rates
 from konspekt.engine.supervised import Regression
 from konspekt.tabular import MLPClassifier
@@ -237,7 +237,7 @@ class TestKept:
         def never(self):
             raise AssertionError("it looked again")
 
-        monkeypatch.setattr(loop.Loop, "_find_rate", never)
+        monkeypatch.setattr(trials, "_find_rate", never)
         self.fit(tmp_path / "cut", resume=tmp_path / "cut")
         assert (tmp_path / "cut" / "chosen.json").read_bytes() == before
         assert model_bytes(tmp_path / "cut") == model_bytes(tmp_path / "whole")
@@ -246,7 +246,7 @@ class TestKept:
         self.fit(tmp_path / "whole")
 
         def dying():
-            step = loop.Loop._move
+            step = loop.Loop.turn
 
             def some(loop_, count=[0]):  # noqa: B006
                 count[0] += 1
@@ -254,7 +254,7 @@ class TestKept:
                     os.kill(os.getpid(), signal.SIGKILL)
                 step(loop_)
 
-            loop.Loop._move = some
+            loop.Loop.turn = some
             self.fit(tmp_path / "cut")
 
         killed(dying)
@@ -282,7 +282,7 @@ class TestRefused:
 
     def test_time_that_is_over_before(self, train, monkeypatch):
         clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
-        for module in (budget, forecast, loop, resuming, runs):
+        for module in (budget, forecast, loop, resuming, runs, trials):
             monkeypatch.setattr(module, "time", clock)
 
         class Slow(Regression):

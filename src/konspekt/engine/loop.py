@@ -24,32 +24,31 @@ from konspekt.core.runs import Run
 from konspekt.core.seeds import mix
 from konspekt.data.batches import Batches
 from konspekt.data.fields import Batch
-from konspekt.engine import checkpoint, curvature, resuming
+from konspekt.engine import checkpoint, curvature, resuming, trials
 from konspekt.engine.average import Average
 from konspekt.engine.budget import Budget
-from konspekt.engine.compiling import Compiling
 from konspekt.engine.diagnosis import why_not_finite
 from konspekt.engine.flat import FlatParameters
 from konspekt.engine.forecast import Rehearsal, Watch
-from konspekt.engine.foreign import foreign, ready_made
+from konspekt.engine.foreign import foreign
 from konspekt.engine.objective import Objective
 from konspekt.engine.precision import Precision
 from konspekt.engine.processes import LostProcess, Team, is_lost, lost_text
 from konspekt.engine.progress import Progress
-from konspekt.engine.range_test import range_test, rates
+from konspekt.engine.range_test import FIRST_LR
 from konspekt.engine.schedules import Schedule, with_warmup
 from konspekt.engine.session import Interrupt
 from konspekt.engine.training import Training
 from konspekt.optim import GradientDescent
 
 if TYPE_CHECKING:
+    from konspekt.engine.compiling import Compiling
     from konspekt.engine.sharding import Sharding
 
 __all__ = ["Callback", "Closure", "Moment", "minimise", "probe_optimizer"]
 
 LOG_EVERY = 50  # steps between two lines of metrics.jsonl, and between two looks at a GPU
 _PRESSED, _OVER, _SAVE = 2, 3, 4  # places in FlatParameters.shared, after the number of terms and the loss
-_FIRST_LR = 1e-3  # of an optimiser that is made before its rate is found
 SAVE_SECONDS = 60.0  # between two checkpoints, where `checkpoint_every` is None
 _ONE_EVALUATION = (
     GradientDescent,
@@ -107,7 +106,7 @@ def minimise(
     loop = Loop(objective, batches, training, run, validation, stage, callbacks, team or run.team or Team())
     try:
         if isinstance(run.rehearsal, Rehearsal):
-            loop.rehearse(run.rehearsal)
+            trials.rehearse(loop, run.rehearsal)
         elif not resuming.restore(loop):
             loop.train()
     finally:
@@ -125,7 +124,7 @@ def probe_optimizer(training: Training) -> torch.optim.Optimizer:
 
 
 def _rate(training: Training) -> float:
-    return _FIRST_LR if isinstance(training.lr, str) else training.lr
+    return FIRST_LR if isinstance(training.lr, str) else training.lr
 
 
 class Closure:
@@ -440,6 +439,7 @@ class Loop:
         self.pressed = self.over = self.save_asked = False
         self.risk: Any = None  # a tensor where the device runs ahead, or None
         self.watch = Watch(self)
+        self.compiling: Compiling  # of `trials`
         self.writer = checkpoint.Writer()
         self.epoch = self.step = 0
         self.within = False  # whether the run stands inside an epoch
@@ -456,7 +456,7 @@ class Loop:
         self.remembered: dict[str, Any] = {}
         self.buffers_before: list[Tensor] = []
         self.weighs = training.running_risk
-        self._clear()
+        self.clear()
 
     def _join(self) -> None:
         """Begin alike in all processes: the same weights, another stream of random numbers each, a part of the data each."""
@@ -480,7 +480,7 @@ class Loop:
                 if owner.setdefault(p, name) != name:
                     raise ConfigError(f"players {owner[p]!r} and {name!r} share a parameter of shape {tuple(p.shape)}")
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
         """Begin the sums of an epoch."""
         self.sums: dict[str, Any] = {}
 
@@ -492,9 +492,9 @@ class Loop:
         progress = Progress(training.verbose and self.team.leads, self.stage, training.epochs, self.per_epoch)
         self.began = time.perf_counter() - self.seconds
         self.saved = time.perf_counter()
-        self.budget = self._budget()
+        self.budget = self.make_budget()
         try:
-            self._settle_choices(progress)
+            trials.settle_choices(self, progress)
             self.ticked = time.perf_counter()
             if self.team.size > 1 and self.step == 0:
                 self.save()  # what the others leave when this process dies early
@@ -506,7 +506,7 @@ class Loop:
                 while self.epoch < training.epochs and stopped == "epochs":
                     stopped = self._epoch(progress)
                     if self.pressed:
-                        self._interrupted()
+                        self.interrupted()
             except LostProcess as error:
                 self._lost(error)
             except RuntimeError as error:  # of a sum that torch takes itself
@@ -538,26 +538,6 @@ class Loop:
             self.average.swap()
         self.objective.eval()
 
-    def rehearse(self, rehearsal: Rehearsal) -> None:
-        """Take three real steps for a forecast; the objective is thrown away afterwards."""
-        self.began = self.saved = time.perf_counter()
-        progress = Progress(False, self.stage, 1, 1)
-        if self.training.lr == "find":
-            self.lr = _FIRST_LR
-        self.compiling = Compiling(self.objective.model, False, None, lambda text, start: None, lambda: None)
-        self.budget = self._budget()
-        self.objective.train()
-        self.objective.start_epoch(0, self.batches)
-        with Interrupt() as self.interrupt:
-            for parts, number in zip(self._endless(), range(rehearsal.steps), strict=False):
-                self._take(parts)
-                with self.watch.counting() if number == 0 else contextlib.nullcontext():
-                    self._step()
-                self.watch.stepped(time.perf_counter())
-        progress.close()
-        rehearsal.stages.append(self.watch.forecast())
-        self.objective.eval()
-
     def weights(self) -> dict[str, Tensor]:
         """The objective's whole tensors; where they are shared out, every process must come here."""
         return self.objective.state_dict() if self.sharding is None else self.sharding.state()
@@ -571,96 +551,7 @@ class Loop:
         for player in self.players.values():
             player.flat.read()
 
-    def _settle_choices(self, progress: Progress) -> None:
-        """What is found by trying, once in a run: the learning rate, whether to compile."""
-        training, run = self.training, self.run
-        if self.accumulate > 1 or self.team.size > 1:
-            norms = [n for n, m in self.objective.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-            if norms:
-                parts = "process" if self.team.size > 1 else "batch that is accumulated"
-                run.log(f"batch statistics are those of each {parts}, not of the whole step's items ({norms[0]}, ...)")
-                self._check_parts()
-        if training.lr == "find":
-            found = ready_made(run, f"{self.stage}.lr", over=0)
-            if found is None:
-                found = self._find_rate()
-                run.choose(f"{self.stage}.lr", found)
-                progress.say(f"learning rate found: {found:.3g}")
-            self.lr = found
-            self._set_rates(1.0)
-
-        def note(text: str, start: int) -> None:
-            run.log(text)
-            run.choose(f"{self.stage}.compile", start)
-
-        wanted = self.sharding is None and training.compile
-        if wanted == "auto" and any(player.replays for player in self.players.values()):
-            wanted = False  # nobody asked for it, and compiled nets have no second derivatives
-        self.compiling = Compiling(
-            self.objective.model, wanted, ready_made(run, f"{self.stage}.compile"), note, self._trial
-        )
-
-    def _check_parts(self) -> None:
-        """Raise ConfigError where a process would get one item of a batch, which has no batch statistics."""
-        flat = any(isinstance(m, nn.BatchNorm1d) for m in self.objective.modules())
-        fewest = getattr(self.batches, "fewest", None)
-        if flat and fewest is not None and fewest() == 1:
-            raise ConfigError(
-                f"batch normalisation needs two items or more, but a batch leaves one to a process: {self.batches.num_items} "
-                f"items in {self.batches.num_batches} batches, of {self.team.size} processes each; give another batch_size, "
-                "another norm, or fewer processes"
-            )
-
-    def _find_rate(self) -> float:
-        """The range test; everything is as before afterwards."""
-        over = False
-
-        def step(rate: float) -> float:
-            nonlocal over
-            self.lr = rate
-            self._set_rates(1.0)
-            parts = next(stream, None)
-            if parts is None:
-                return math.nan
-            self._take(parts)
-            try:
-                self._move()
-            except DivergedError:
-                return math.nan
-            loss = float(self.players[self.first].out["loss"].detach())
-            over = self._time_over(time.perf_counter())
-            return math.nan if over or self._asked_to_stop else loss
-
-        before = resuming.snapshot(self)
-        self.objective.train()
-        self.objective.start_epoch(0, self.batches)
-        with Interrupt(terminate=self.team.size > 1) as self.interrupt:
-            stream = self._endless()
-            self.trying = True
-            found = range_test(step, rates())
-        self.trying = False
-        resuming.go_back(self, before)
-        self._clear()
-        self.ok.fill_(True)
-        self.bad_step.fill_(2**62)
-        if self._asked_to_stop:
-            self._interrupted()
-        if over:
-            raise ConfigError(
-                f"lr='find': max_time={self.training.max_time:g} was over before a rate was found; give lr a number, or more time"
-            )
-        if found is None:
-            raise ConfigError(
-                "lr='find': the loss fell at no rate between 1e-7 and 10, so none can be recommended; give lr a number, or "
-                "look at the data and the net"
-            )
-        self.run.keep(
-            "learning-rate range test", "curve", {"loss": (found.rates, found.losses), "taken": ([found.lr], [found.losses[found.rates.index(found.lr)]])}
-        )  # fmt: skip
-        self.run.log(f"learning rate found by a range test of {len(found.rates)} steps: {found.lr:.3g}")
-        return found.lr
-
-    def _endless(self) -> Iterator[list[Batch]]:
+    def endless(self) -> Iterator[list[Batch]]:
         """Steps' batches, epoch after epoch."""
         epoch = 0
         while True:
@@ -683,7 +574,7 @@ class Loop:
         objective, run, watch = self.objective, self.run, self.watch
         start = time.perf_counter()
         if not self.within:
-            self._clear()
+            self.clear()
             objective.start_epoch(self.epoch, self.batches)
         self.within = True
         objective.train()
@@ -695,7 +586,7 @@ class Loop:
         for parts in self._grouped(self.epoch):
             if not self.compiling.decided:
                 self.compiling.before(self.step, self.per_epoch * self.training.epochs - self.step)
-            self._take(parts)
+            self.take(parts)
             self._step()
             if self.step % LOG_EVERY == 0:
                 self._log()
@@ -708,9 +599,9 @@ class Loop:
                 return "callback"
             if saves and self._save_due(now):
                 self.save()
-            if self._asked_to_stop:
-                self._interrupted()
-            if self._time_over(now):
+            if self.asked_to_stop:
+                self.interrupted()
+            if self.time_over(now):
                 over = self.step == self.per_epoch * (self.epoch + 1)
                 if not over:
                     return self._cut_short(start, progress)
@@ -742,7 +633,7 @@ class Loop:
         self.run.log(f"stopped after step {self.step} by max_time={self.training.max_time:g}")
         return "max_time"
 
-    def _take(self, parts: list[Batch]) -> None:
+    def take(self, parts: list[Batch]) -> None:
         """Make these batches those of the step."""
         self.parts, self.batch = parts, parts[0]
 
@@ -751,17 +642,17 @@ class Loop:
         """The items of the step, in this process."""
         return torch.cat([batch["index"] for batch in self.parts])  # type: ignore[misc]
 
-    def _set_rates(self, factor: float) -> None:
+    def set_rates(self, factor: float) -> None:
         for player in self.players.values():
             for group in player.optimizer.param_groups:
                 group["lr"] = self.lr * group["lr_scale"] * factor
 
     def _step(self) -> None:
         if self.adjusts:
-            self._set_rates(self.factor(self.step))
+            self.set_rates(self.factor(self.step))
         if self.deferred:
             self.recent[self.step] = self.index
-        self._move()
+        self.turn()
         self.step += 1
         self.moved = False
         if self.team.size > 1:
@@ -769,7 +660,7 @@ class Loop:
         if self.average is not None:
             self.average.follow(self.step)
 
-    def _move(self) -> None:
+    def turn(self) -> None:
         """Each player's turn."""
         objective, players = self.objective, self.players
         self.moved = False
@@ -959,7 +850,7 @@ class Loop:
             self.pressed, self.over, self.save_asked = (w > 0 for w in wants)
 
     @property
-    def _asked_to_stop(self) -> bool:
+    def asked_to_stop(self) -> bool:
         """Whether Ctrl-C was pressed: of several processes, once all know it."""
         return self.pressed if self.team.size > 1 else self.interrupt.pressed
 
@@ -968,12 +859,12 @@ class Loop:
         self.ticked = now
         return self.budget.over(now)
 
-    def _time_over(self, now: float) -> bool:
+    def time_over(self, now: float) -> bool:
         if self.training.max_time is None:
             return False
         return self.over if self.team.size > 1 else self._due(now)
 
-    def _budget(self) -> Budget:
+    def make_budget(self) -> Budget:
         """What `max_time` leaves, with a forward pass timed if there is a limit."""
         self.ticked = time.perf_counter()
         limit, run = self.training.max_time, self.run
@@ -997,7 +888,7 @@ class Loop:
 
     # -- ends -------------------------------------------------------------------------------------------------------
 
-    def _interrupted(self) -> None:
+    def interrupted(self) -> None:
         """Leave a checkpoint and say how to go on."""
         self.save()
         self.writer.wait()
@@ -1016,19 +907,6 @@ class Loop:
         message = f"training stopped at step {self.step} (epoch {self.epoch + 1}): {error}; {advice}"
         self.run.log(message, warning=True)
         raise LostProcess(message) from None
-
-    def _trial(self) -> None:
-        """Compute loss and gradient once for the compiler's sake, and leave no trace."""
-        random = checkpoint.random_state(self.device)
-        buffers = [b.clone() for b in self.objective.buffers()]
-        player = self.players[self.first]
-        with self.precision.pass_():
-            loss = self.objective.loss(self.batch, self.first)["loss"]
-        torch.autograd.grad(loss, player.flat.parameters, allow_unused=True)
-        checkpoint.set_random_state(random, self.device)
-        with torch.no_grad():
-            for buffer, was in zip(self.objective.buffers(), buffers, strict=True):
-                buffer.copy_(was)
 
     def release(self) -> None:
         """Give the parameters back to the nets."""

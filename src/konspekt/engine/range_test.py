@@ -12,8 +12,9 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-__all__ = ["RangeTest", "range_test", "rates"]
+__all__ = ["FIRST_LR", "RangeTest", "range_test", "rates"]
 
+FIRST_LR = 1e-3  # of an optimiser that is made before its rate is found
 LOW, HIGH, STEPS = 1e-7, 10.0, 100
 _SMOOTH = 0.9  # of the running mean of the loss
 _WORSE = 4.0  # times the least loss: here the test ends

@@ -166,11 +166,11 @@ def steps_by_check(task: Task) -> tuple[float, float, float]:
     alone: list[float] = []
     steps: dict[bool, list[float]] = {True: [], False: []}
 
-    def checked(self: Closure, loss: Tensor) -> None:
+    def checked(self: Closure, loss: Tensor, probe: bool) -> None:
         if self.loop.step % 2:
             return
         start = time.perf_counter()
-        check(self, loss)
+        check(self, loss, probe)
         alone.append(time.perf_counter() - start)
 
     def moved(self: Closure) -> None:

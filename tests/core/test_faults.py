@@ -300,10 +300,10 @@ class TestSpoiledRuns:
     @pytest.mark.parametrize("value", ["x", -1, 0, True, [1], float("inf")])
     def test_a_learning_rate_that_was_not_found(self, tmp_path, value):
         with pytest.raises(Stop):
-            fit_table(tmp_path / "run", lr="find", callbacks=[stop_at(1)])
+            fit_table(tmp_path / "run", lr="find", checkpoint_every=1, callbacks=[stop_at(2)])
         (tmp_path / "run" / "chosen.json").write_text(json.dumps({"fit.lr": value}))
         with pytest.raises(DataError, match=r"chosen\.json: 'fit\.lr' must be a number"):
-            fit_table(tmp_path / "run", lr="find", resume=True)
+            fit_table(tmp_path / "run", lr="find", checkpoint_every=1, resume=True)
 
     def test_a_message_is_short(self):
         assert len(shown("x" * 10**6)) < 400

@@ -122,7 +122,7 @@ class TestTheEnd:
         assert objective.asked == 7
         assert (end(run)["stopped"], end(run)["step"]) == ("max_time", 7)
         assert [(h["epoch"], h["step"], h.get("cut_short")) for h in run.history] == [(0, 5, None), (1, 7, True)]
-        assert "stopped after step 7 by max_time=8" in (run.path / "log.txt").read_text()
+        assert "stopped after step 7 (epoch 2 of 4) by max_time=8" in (run.path / "log.txt").read_text()
 
     def test_the_cut_epochs_loss_is_of_its_steps(self, fit):
         losses = []

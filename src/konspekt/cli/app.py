@@ -404,13 +404,17 @@ def _new_run(system: str) -> str:
 def _load(folder: Path) -> Any:
     from konspekt.core.estimator import load
 
+    if (folder / "config.yaml").is_file() and not (folder / "model").is_dir():
+        raise DataError(
+            f"{folder}: this run is not finished, so it has no model yet; go on with: konspekt resume {folder}"
+        )
     return load(folder / "model" if (folder / "model").is_dir() else folder)
 
 
 def _print_scores(scores: Mapping[str, float]) -> None:
     width = max(len(k) for k in scores)
     for name, value in scores.items():
-        print(f"{name:{width}}  {value:.4f}")
+        print(f"{name:{width}}  {value:.4f}" if abs(value) >= 1e-3 or not value else f"{name:{width}}  {value:.3e}")
 
 
 class _StoppedError(KonspektError):
@@ -429,12 +433,15 @@ def _train(estimator: Any, X: Any, y: Any, **how: Any) -> None:
     if run is None:  # one process of several: the first one writes and speaks
         return
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    print(f"\n{result['scores_on']} scores after {result['epochs']} epochs, {result['seconds']:.1f} s")
+    cut = ", the last one cut short" if result.get("cut_short") else ""
+    print(f"\n{result['scores_on']} scores after {result['epochs']} epochs{cut}, {result['seconds']:.1f} s")
     _print_scores(result["scores"])
     if "forecast" in result:
         from konspekt.cli.tables import beside_text
 
         print(beside_text(result["forecast"], result["actual"]))
+    for text in estimator.run_.warnings:
+        print(textwrap.fill(f"warning: {text}", _width(), subsequent_indent="  ", break_long_words=False))
     print(f"\nmodel   {run / 'model'}\nreport  {write(run)}")
 
 

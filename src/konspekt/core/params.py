@@ -30,6 +30,7 @@ from konspekt.core.space import Category, Dimension, Integer, Real, Space
 
 __all__ = [
     "AtLeast",
+    "AtMost",
     "LessThan",
     "MoreThan",
     "Param",
@@ -58,6 +59,20 @@ class AtLeast:
 
     def __str__(self) -> str:
         return f"at least {self.low:g}"
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """A number that is `high` or less."""
+
+    high: float
+
+    def holds(self, value: Any) -> bool:
+        """Whether the number is in bounds."""
+        return bool(value <= self.high)
+
+    def __str__(self) -> str:
+        return f"at most {self.high:g}"
 
 
 @dataclass(frozen=True)
@@ -132,7 +147,7 @@ class Search:
     choices: tuple[Any, ...] | None = None
 
 
-Bound = AtLeast | MoreThan | LessThan | Within
+Bound = AtLeast | AtMost | MoreThan | LessThan | Within
 
 
 @dataclass(frozen=True)

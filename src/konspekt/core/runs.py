@@ -20,6 +20,7 @@ import contextlib
 import fcntl
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 from types import NoneType
@@ -94,6 +95,22 @@ class Run:
     def checkpoints(self) -> Path | None:
         """Where the checkpoints lie."""
         return self._home / "checkpoint" if self._home else None
+
+    def abandon(self) -> None:
+        """Take away what a fit wrote that failed before its first step, so that the mended one may use the folder."""
+        if (
+            self.path is None
+            or self.resumes
+            or any((self.path / name).exists() for name in ("metrics.jsonl", "checkpoint"))
+        ):
+            return
+        for listener in self.listeners:
+            listener.close()
+        self.listeners.clear()
+        for name in ("config.yaml", "data.json", "log.txt", "chosen.json"):
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("quarantine", "tensorboard", "kept"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def close(self) -> None:
         """Let go of the folder; one in which no run was begun is removed."""

@@ -104,6 +104,7 @@ class Resident:
         self._epoch, self._position = 0, 0
         self._skip = False
         self._rank, self._size = 0, 1
+        self._dense = type(self) is Resident and not any(isinstance(f, Ragged) for f in self.fields.values())
 
     @property
     def num_items(self) -> int:
@@ -133,6 +134,11 @@ class Resident:
 
     def take(self, index: Tensor) -> Batch:
         """One batch of these items (B,), as the objective gets it, without the transform."""
+        if self._dense:  # the usual case in as few calls as can be: a step of a small net takes 0.3 ms
+            batch: Batch = {"index": index}
+            for name, field in self.fields.items():
+                batch[name] = field.index_select(0, index)  # type: ignore[union-attr]
+            return batch
         return self._collated(index, self.raw(index))
 
     def raw(self, index: Tensor) -> dict[str, Field]:

@@ -190,4 +190,10 @@ def finite(x: Tensor) -> Tensor:
     """(N, ...) -> (N,) bool: images without NaN and infinite values."""
     if not x.is_floating_point():
         return torch.ones(len(x), dtype=torch.bool)
-    return torch.cat([part.isfinite().flatten(1).all(1) for part in parts(x)])
+    # A sum is finite only where all that it adds up is, and is quicker; where it is not, the values may only be large.
+    return torch.cat(
+        [
+            summed if bool((summed := part.flatten(1).sum(1).isfinite()).all()) else part.isfinite().flatten(1).all(1)
+            for part in parts(x)
+        ]
+    )

@@ -115,9 +115,9 @@ class ImageSchema:
                 (height, width),
                 resize=resize,
             )
-        mean = sum(part.double().sum((0, 2, 3)) for part in parts(x)) / count
+        mean = sum(part.sum((0, 2, 3), dtype=torch.float64) for part in parts(x)) / count
         centre = torch.as_tensor(mean)[:, None, None]
-        spread = sum((part.double() - centre).square().sum((0, 2, 3)) for part in parts(x))
+        spread = sum((part.double() - centre).square_().sum((0, 2, 3)) for part in parts(x))
         std = torch.as_tensor(spread / count).sqrt()
         constant = x.amax((0, 2, 3)) == x.amin((0, 2, 3))  # exact, where the std of a constant may be 1e-17
         std[constant] = 1.0

@@ -187,7 +187,12 @@ class TableReader:
         if isinstance(X, StreamedTable):
             return self._learn_streamed(estimator, X, train)
         rows = None if len(train) == len(X) else train
-        schema = TableSchema.learn(X, getattr(estimator, "types", None), where, rows)
+        types = getattr(estimator, "types", None)
+        try:
+            schema = TableSchema.learn(X, types, where, rows)
+        except DataError:
+            TableSchema.learn(X, types, where)  # says the same of all rows, by the numbers that they have in the table
+            raise
 
         def show(item: int) -> dict[str, Any]:
             values = X.iloc[item] if is_table(X) else X[item]
@@ -201,7 +206,12 @@ class TableReader:
     @staticmethod
     def _learn_streamed(estimator: Any, table: StreamedTable, train: NDArray[np.int64]) -> Learned:
         where = type(estimator).__name__
-        schema = table.learn(train, getattr(estimator, "types", None), where)
+        types = getattr(estimator, "types", None)
+        try:
+            schema = table.learn(train, types, where)
+        except DataError:
+            table.learn(np.arange(table.total), types, where)  # as above
+            raise
 
         def show(item: int) -> dict[str, Any]:
             return {"row": {c.name: _cell(v) for c, v in zip(schema.columns, table.row(item), strict=True)}}

@@ -6,6 +6,7 @@ checkpoint, the model. What that will take is forecast from what it took so far,
 
 from __future__ import annotations
 
+import math
 import time
 
 __all__ = ["Budget"]
@@ -54,6 +55,11 @@ class Budget:
     def over(self, now: float) -> bool:
         """Whether another step would end too late."""
         return self.limit is not None and now - self.began + self.step + self.reserve > self.limit
+
+    @property
+    def left(self) -> float:
+        """Seconds until the limit."""
+        return math.inf if self.limit is None else self.limit - self.used
 
     @property
     def used(self) -> float:

@@ -7,6 +7,7 @@ way is kept. The decision is written into the run, because compiled kernels roun
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -53,8 +54,8 @@ class Compiling:
         """Whether the net runs compiled."""
         return self.model._compiled_call_impl is not None
 
-    def before(self, step: int, left: int) -> None:
-        """Called before a step, while nothing is decided. left: how many steps are to come."""
+    def before(self, step: int, left: int, most: float = math.inf) -> None:
+        """Called before a step, while nothing is decided. left: how many steps are to come. most: seconds they may take."""
         now = time.perf_counter()
         if self.start is not None:
             if step >= self.start >= 0:
@@ -64,7 +65,7 @@ class Compiling:
         if self.trial is None:
             self.plain.append(since)
             if len(self.plain) == _LOOK + _TIMED:
-                seconds = sorted(self.plain[_LOOK:])[_TIMED // 2] * left
+                seconds = min(sorted(self.plain[_LOOK:])[_TIMED // 2] * left, most)
                 if seconds < _WORTH * _COST:
                     self.start = -1  # not worth a word
                 else:

@@ -173,6 +173,11 @@ class NeuralEstimator(Training, Estimator):
 
     def _fit(self, X: Any, y: Any, validation: Any, resume: str | Path | None, callbacks: Sequence[Callback]) -> None:
         self.check_params()
+        where = type(self).__name__
+        if resume is not None and not isinstance(resume, (str, Path)):
+            raise ConfigError(f"{where}: resume must be the run folder to go on with, got {resume!r}")
+        if not isinstance(callbacks, Sequence) or not all(callable(c) for c in callbacks):
+            raise ConfigError(f"{where}: callbacks must be a list of functions that take a Moment, got {callbacks!r}")
         count = processes_of(self.backend, type(self).__name__)
         if count is not None:
             if callbacks:
@@ -183,7 +188,11 @@ class NeuralEstimator(Training, Estimator):
         device = choose_device(self.device)
         past = record.open_past(self, resume)
         with joined(device) as team, caller_untouched(), self._run(resume, team) as run:
-            self._fit_in(run, device, X, y, validation, past, callbacks)
+            try:
+                self._fit_in(run, device, X, y, validation, past, callbacks)
+            except Exception:
+                run.abandon()
+                raise
 
     def forecast(self, X: Any, y: Any = None, *, validation: Any = None) -> dict[str, Any]:
         """What `fit` with these arguments would take, from three real steps of each stage; nothing of them is kept.
@@ -396,7 +405,7 @@ class NeuralEstimator(Training, Estimator):
 
     def evaluate(self, X: Any, y: Any = None) -> dict[str, float]:
         """Measures of the predictions for X against y: those that training logs, and more by the task."""
-        batches = self._batches(self.encode(X, y, truth=True))
+        batches = self._batches(self.encode(X, y, truth=True, on_bad=self.on_bad))
         self.objective_.eval()
         return self.objective_.evaluate(batches)
 
@@ -588,7 +597,7 @@ class NeuralRegressor(RegressorMixin, NeuralEstimator):
 
     def evaluate(self, X: Any, y: Any = None) -> dict[str, float]:
         """Loss (standardised), R^2, and in the target's own units, averaged over targets, RMSE and MAE."""
-        batches = self._batches(self.encode(X, y, truth=True))
+        batches = self._batches(self.encode(X, y, truth=True, on_bad=self.on_bad))
         self.objective_.eval()
         values = self.objective_.evaluate(batches)
         truth = self.targets_.decode(batches.fields["y"])

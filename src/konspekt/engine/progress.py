@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import Any
@@ -45,7 +46,8 @@ class Progress:
         """
         self._bar.update(self._task, completed=step)
         if risk is not None:
-            self._bar.update(self._task, values=f"risk {risk:.4g}  {self._values}".rstrip())
+            room = shutil.get_terminal_size((80, 24)).columns >= 110  # or the time that is left would not fit any more
+            self._bar.update(self._task, values=f"risk {risk:.4g}  {self._values if room else ''}".rstrip())
         self.next = now + _INTERVAL
 
     def epoch(self, step: int, record: dict[str, Any]) -> None:

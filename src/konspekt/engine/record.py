@@ -262,7 +262,7 @@ def finish(
     estimator.save(run.path / "model")
     timings["save"] = time.perf_counter() - begun
     model = estimator.objective_.model
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started + run.used  # with the parts of the run before this one
     run.write_json(
         "result.json",
         {
@@ -270,6 +270,7 @@ def finish(
             "scores_on": "validation" if splits.validation else "train",
             "seconds": seconds,
             "epochs": len(run.history),
+            "cut_short": bool(run.history and run.history[-1].get("cut_short")),
             "parameters": sum(p.numel() for p in model.parameters()),
             "layers": layers_of(model),
             "timings": timings,

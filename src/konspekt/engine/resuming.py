@@ -176,6 +176,15 @@ def restore(loop: Loop) -> bool:
     if finished and not (more and loop.epoch < loop.training.epochs and last in (None, loop.stage)):
         if state["final"] is not None:
             loop.best_weights = state["final"]
+        if last in (None, loop.stage):
+            more_of = (
+                f"more time than the {run.used:.3g} s that are used: max_time="
+                if stopped == "max_time"
+                else "more epochs: epochs="
+            )
+            text = f"this run was finished already; nothing is trained without {more_of}N"
+            run.log(text)
+            Progress(loop.training.verbose and team.leads, loop.stage, 1, 1).say(text)
         loop.settle()
         return True
     with foreign(loop):

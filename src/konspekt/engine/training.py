@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from konspekt.core.errors import ConfigError
-from konspekt.core.params import AtLeast, LessThan, MoreThan, Registered, Search, Within
+from konspekt.core.params import AtLeast, AtMost, LessThan, MoreThan, Registered, Search
 
 __all__ = ["Training"]
 
@@ -70,7 +70,7 @@ class Training:
     clip_norm: Annotated[float | None, MoreThan(0)] = None
     clip_value: Annotated[float | None, MoreThan(0)] = None
     ema: Annotated[float | None, MoreThan(0), LessThan(1)] = None
-    running_risk: Annotated[float | None, MoreThan(0), Within(0, 1)] = None
+    running_risk: Annotated[float | None, MoreThan(0), AtMost(1)] = None
     monitor: str = "loss"
     patience: Annotated[int | None, AtLeast(1)] = None
     validation_fraction: Annotated[float | None, AtLeast(0), LessThan(1)] = None

@@ -49,6 +49,7 @@ def rehearse(loop: Loop, rehearsal: Rehearsal) -> None:
 def settle_choices(loop: Loop, progress: Progress) -> None:
     """What is found by trying, once in a run: the learning rate, whether to compile."""
     training, run = loop.training, loop.run
+    loop.compiling = Compiling(loop.objective.model, False, None, lambda text, start: None, lambda: None)
     if loop.accumulate > 1 or loop.team.size > 1:
         norms = [n for n, m in loop.objective.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if norms:

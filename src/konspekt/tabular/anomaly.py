@@ -320,7 +320,15 @@ class AnomalyDetector(OutlierMixin, NeuralEstimator):
         if y is None:
             return None, None
         try:
-            return None, self.encode_targets(y)
+            codes = self.encode_targets(y)
+            if self.outlier_label is not None and not bool(codes.any()):
+                values = sorted({str(v) for v in np.asarray(y).ravel().tolist()})
+                raise DataError(
+                    f"{type(self).__name__}: no row has outlier_label={self.outlier_label!r}; the values of y are "
+                    + ", ".join(map(repr, values[:12]))
+                    + (", ..." if len(values) > 12 else "")
+                )
+            return None, codes
         except DataError as error:
             if self.outlier_label is not None or getattr(y, "name", None) is not None:  # a column with a name was meant
                 raise

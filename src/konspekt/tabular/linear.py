@@ -162,12 +162,13 @@ def _keep(run: Run, table: pd.DataFrame) -> None:
 class LogisticClassifier(NeuralClassifier):
     """Classify rows of a table by a linear (or polynomial) softmax; its weights can be read.
 
-    X: an array (N, F) of finite numbers, a DataFrame or a csv file with numbers, categories and missing values.
+    X: an array (N, F) of finite numbers, a DataFrame, or a csv or parquet file, with numbers, categories,
+    dates and missing values.
     y: labels (N,), or the name of a column. The parameters of training are described in `Training`.
 
     degree: add products of up to this many features.
     interactions: products of different features only, no powers.
-    types: column -> number, category or ignored, where the type found is not the one meant.
+    types: column -> number, category, date or ignored, where the type found is not the one meant.
 
     Raises DataError where a column holds what it should not, a target is missing or there is one class only;
     ResourceError where the polynomial has too many terms.
@@ -211,13 +212,14 @@ class LogisticClassifier(NeuralClassifier):
 class LinearRegressor(NeuralRegressor):
     """Predict one or several numbers by a linear (or polynomial) function; its weights can be read.
 
-    X: an array (N, F) of finite numbers, a DataFrame or a csv file with numbers, categories and missing values.
+    X: an array (N, F) of finite numbers, a DataFrame, or a csv or parquet file, with numbers, categories,
+    dates and missing values.
     y: numbers (N,) or (N, T), or the name of a column (a tuple of names: several). Targets are standardised inside.
     The parameters of training are described in `Training`.
 
     degree: add products of up to this many features.
     interactions: products of different features only, no powers.
-    types: column -> number, category or ignored, where the type found is not the one meant.
+    types: column -> number, category, date or ignored, where the type found is not the one meant.
 
     Raises DataError where a column holds what it should not, or a target is missing or no number; ResourceError where
     the polynomial has too many terms.

@@ -89,7 +89,8 @@ def embedding_size(num_codes: int) -> int:
 class MLPClassifier(NeuralClassifier):
     """Classify rows of a table by a multilayer perceptron.
 
-    X: an array (N, F) of finite numbers, a DataFrame or a csv file with numbers, categories and missing values.
+    X: an array (N, F) of finite numbers, a DataFrame, or a csv or parquet file, with numbers, categories,
+    dates and missing values.
     y: labels (N,), or the name of a column. The parameters of training are described in `Training`.
 
     hidden: the units of each hidden layer; empty for none.
@@ -97,7 +98,7 @@ class MLPClassifier(NeuralClassifier):
     init: how the matrices start; None: he before a ReLU, xavier otherwise.
     dropout: the share of hidden units dropped at each training step.
     norm: a normalisation before each activation.
-    types: column -> number, category or ignored, where the type found is not the one meant.
+    types: column -> number, category, date or ignored, where the type found is not the one meant.
 
     Raises DataError where a column holds what it should not, a target is missing or there is one class only;
     ResourceError where the net does not fit in memory.
@@ -129,7 +130,8 @@ class MLPClassifier(NeuralClassifier):
 class MLPRegressor(NeuralRegressor):
     """Predict one or several numbers from rows of a table by a multilayer perceptron.
 
-    X: an array (N, F) of finite numbers, a DataFrame or a csv file with numbers, categories and missing values.
+    X: an array (N, F) of finite numbers, a DataFrame, or a csv or parquet file, with numbers, categories,
+    dates and missing values.
     y: numbers (N,) or (N, T), or the name of a column (a tuple of names: several). Targets are standardised inside.
     The parameters of training are described in `Training`.
 
@@ -138,7 +140,7 @@ class MLPRegressor(NeuralRegressor):
     init: how the matrices start; None: he before a ReLU, xavier otherwise.
     dropout: the share of hidden units dropped at each training step.
     norm: a normalisation before each activation.
-    types: column -> number, category or ignored, where the type found is not the one meant.
+    types: column -> number, category, date or ignored, where the type found is not the one meant.
 
     Raises DataError where a column holds what it should not, or a target is missing or no number; ResourceError where
     the net does not fit in memory.

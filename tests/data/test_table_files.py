@@ -178,3 +178,14 @@ def test_an_extension_type_is_read_as_what_it_is_stored_as(tmp_path):
     column = pa.ExtensionArray.from_storage(Odd(), pa.array([1, 2]))
     pq.write_table(pa.table([column], names=["a"]), tmp_path / "t.parquet")
     assert read_parquet(tmp_path / "t.parquet")["a"].tolist() == [1, 2]
+
+
+def test_a_first_line_of_numbers_is_no_header(tmp_path):
+    file = tmp_path / "bare.csv"
+    file.write_text("0.25,1.5,a\n0.5,2.5,b\n0.75,3.5,a\n")
+    with pytest.raises(DataError, match=r"the first line holds numbers \(0\.25, 1\.5, \.\.\.\) where the names"):
+        read_csv(file)
+    file.write_text("2019,2020,2021\n1,2,3\n")  # years are names that people use
+    assert list(read_csv(file).columns) == ["2019", "2020", "2021"]
+    file.write_text("0.5,share,town\n1,2,3\n")
+    assert len(read_csv(file)) == 1

@@ -177,3 +177,48 @@ def test_batch_norm_of_single_items_is_refused():
 def test_run_dir_must_be_a_folder():
     with pytest.raises(ConfigError, match="run_dir must name a folder"):
         MLPClassifier(run_dir="").fit(*tiny("tabular-classification"))
+
+
+class TestWhatANewcomerMeets:
+    def test_each_item_a_class_of_its_own_cannot_be_held_out(self):
+        X = np.random.default_rng(0).normal(size=(20, 2))
+        with pytest.raises(DataError, match="each of the 20 items is the only one of its class"):
+            MLPClassifier(validation_fraction=0.2).fit(X, [f"c{i}" for i in range(20)])
+
+    def test_rows_in_messages_are_those_of_the_table_though_some_are_held_out(self):
+        frame = pd.DataFrame({"n": ["1", "2"] * 20, "y": ["a", "b"] * 20})
+        frame.loc[[4, 30], "n"] = "oops"
+        for share in (None, 0.5):
+            with pytest.raises(DataError, match=r"not in rows 4 \('oops'\), 30 \('oops'\) \(counted from 0\)"):
+                MLPClassifier(types={"n": "number"}, validation_fraction=share).fit(frame, "y")
+
+    def test_a_fit_that_fails_before_its_first_step_leaves_the_folder_free(self, tmp_path):
+        X, y = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2
+        with pytest.raises(ConfigError, match=r"model must be a torch\.nn\.Module"):
+            MLPClassifier(model="x", run_dir=str(tmp_path / "run")).fit(X, y)
+        assert not (tmp_path / "run").exists()
+        MLPClassifier(epochs=1, run_dir=str(tmp_path / "run")).fit(X, y)
+
+    def test_a_finished_run_keeps_its_time_and_says_that_it_is_finished(self, tmp_path):
+        X, y = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2
+        run = tmp_path / "run"
+        MLPClassifier(epochs=2, run_dir=str(run)).fit(X, y)
+        used = json.loads((run / "checkpoint" / "fit-finished" / "state.json").read_text())["used"]
+        MLPClassifier(epochs=2).fit(X, y, resume=run)
+        assert json.loads((run / "result.json").read_text())["seconds"] > used > 0  # counted on, not anew
+        assert (
+            "this run was finished already; nothing is trained without more epochs: epochs=N"
+            in (run / "log.txt").read_text()
+        )
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"resume": True}, "resume must be the run folder to go on with, got True"),
+            ({"callbacks": print}, "callbacks must be a list of functions that take a Moment"),
+            ({"callbacks": [1]}, r"callbacks must be a list of functions that take a Moment, got \[1\]"),
+        ],
+    )
+    def test_arguments_of_fit(self, given, message):
+        with pytest.raises(ConfigError, match=message):
+            MLPClassifier().fit(np.eye(4), [0, 1, 0, 1], **given)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import re
 import warnings
 import zlib
 from collections.abc import Collection, Iterator
@@ -81,7 +82,16 @@ def csv_header(path: Path) -> pd.Series[Any]:
 
 
 def check_header(path: Path, header: pd.Series[Any]) -> None:
-    """Raise DataError where two columns of a csv file have one name."""
+    """Raise DataError where two columns of a csv file have one name, or the first line holds values, not names.
+
+    Whole numbers may be names (years, pixels), broken ones hardly are.
+    """
+    numbers = [h for h in header if re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", h)]
+    if len(numbers) > len(header) / 2 and any("." in h for h in numbers):
+        raise DataError(
+            f"{path}: the first line holds numbers ({', '.join(numbers[:3])}, ...) where the names of the columns belong; "
+            f"write names into a first line, or give pd.read_csv({str(path)!r}, header=None)"
+        )
     twice = header[header.duplicated() & (header != "")].tolist()
     if twice:
         raise DataError(f"{path}: columns named twice: {', '.join(twice)}; rename them")

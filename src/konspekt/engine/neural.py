@@ -353,6 +353,11 @@ class NeuralEstimator(Training, Estimator):
         if strata is not None:
             few = np.bincount(strata)[strata] == 1
             alone, items = items[few], items[~few]  # the only item of a class is trained on
+            if not len(items):
+                raise DataError(
+                    f"{type(self).__name__}: cannot hold out {fraction:g} of the items: each of the {total} items is the only "
+                    "one of its class, and a class is known by several; is y a number (a regression), or a name of the item?"
+                )
         try:
             train, held = train_test_split(
                 items,

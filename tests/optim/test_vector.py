@@ -95,7 +95,8 @@ def test_a_matrix_that_memory_has_no_room_for_is_refused_at_once(name, instead):
 @pytest.mark.parametrize("text", ["lbfgs", "lbfgsb", "natural-gradient(fisher='block')", "evolution"])
 def test_what_needs_no_matrix_is_not(monkeypatch, text):
     monkeypatch.setattr(vector, "_free_memory", lambda device: 0.0)
-    build("optimizer", text, [{"params": [torch.zeros(100, requires_grad=True)]}], 1.0)
+    made = build("optimizer", text, [{"params": [torch.zeros(100, requires_grad=True)]}], 1.0)
+    assert not made.state  # no matrix yet, and none to come
 
 
 def test_the_figure_is_the_matrix_and_its_copies(monkeypatch):

@@ -240,7 +240,7 @@ def threshold(scores: NDArray[np.float64], contamination: float | Literal["auto"
     name="anomaly-detector",
     kind="estimator",
     task="anomaly-detection",
-    rows=("B3",),
+    rows=("B3", "A18"),
     paper="Hawkins, He, Williams and Baxter 2002",
 )
 @dataclass(kw_only=True, eq=False, repr=False)

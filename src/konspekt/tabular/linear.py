@@ -155,7 +155,7 @@ def _keep(run: Run, table: pd.DataFrame) -> None:
     name="logistic-classifier",
     kind="estimator",
     task="tabular-classification",
-    rows=("B1", "A10"),
+    rows=("B1", "A10", "A18"),
     paper="Bishop 2006, section 4.3.4",
 )
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -205,7 +205,7 @@ class LogisticClassifier(NeuralClassifier):
     name="linear-regressor",
     kind="estimator",
     task="tabular-regression",
-    rows=("B1", "A10"),
+    rows=("B1", "A10", "A18"),
     paper="Bishop 2006, section 3.1",
 )
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -82,7 +82,7 @@ def embedding_size(num_codes: int) -> int:
     name="mlp-classifier",
     kind="estimator",
     task="tabular-classification",
-    rows=("B2", "A6", "A7", "A8", "A10", "A13"),
+    rows=("B2", "A6", "A7", "A8", "A10", "A13", "A18"),
     paper="Rumelhart, Hinton and Williams 1986",
 )
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -123,7 +123,7 @@ class MLPClassifier(NeuralClassifier):
     name="mlp-regressor",
     kind="estimator",
     task="tabular-regression",
-    rows=("B2", "A6", "A7", "A8", "A10", "A13"),
+    rows=("B2", "A6", "A7", "A8", "A10", "A13", "A18"),
     paper="Rumelhart, Hinton and Williams 1986",
 )
 @dataclass(kw_only=True, eq=False, repr=False)

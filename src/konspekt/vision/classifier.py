@@ -33,7 +33,7 @@ __all__ = ["ImageClassifier"]
     name="image-classifier",
     kind="estimator",
     task="image-classification",
-    rows=("D3", "A10", "A13"),
+    rows=("D3", "A10", "A13", "A18"),
     paper="LeCun, Bottou, Bengio and Haffner 1998",
 )
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -144,7 +144,9 @@ def joined(device: torch.device) -> Iterator[Team]:
             f"({str(error).splitlines()[0][:160]}); start them by: torchrun --nproc-per-node N -m konspekt fit ..."
         ) from None
     try:
-        yield Team(dist.get_rank(), dist.get_world_size(), device)
+        team = Team(dist.get_rank(), dist.get_world_size(), device)
+        yield team
+        team.wait()  # nobody leaves while another still writes: what starts them would take an early end for a death
     finally:
         with contextlib.suppress(RuntimeError):  # a lost process has closed the connection already
             dist.destroy_process_group()

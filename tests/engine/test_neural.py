@@ -199,6 +199,14 @@ class TestWhatANewcomerMeets:
         assert not (tmp_path / "run").exists()
         MLPClassifier(epochs=1, run_dir=str(tmp_path / "run")).fit(X, y)
 
+    def test_and_takes_nothing_that_stood_there_before(self, tmp_path):
+        (tmp_path / "kept").mkdir()
+        (tmp_path / "kept" / "mine.txt").write_text("mine")
+        (tmp_path / "data.json").write_text("mine")
+        with pytest.raises(DataError):
+            MLPClassifier(run_dir=str(tmp_path)).fit(np.full((4, 2), np.nan), [0, 1, 0, 1])
+        assert (tmp_path / "kept" / "mine.txt").read_text() == (tmp_path / "data.json").read_text() == "mine"
+
     def test_a_finished_run_keeps_its_time_and_says_that_it_is_finished(self, tmp_path):
         X, y = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2
         run = tmp_path / "run"

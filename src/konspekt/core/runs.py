@@ -67,6 +67,7 @@ class Run:
         self.listeners: list[Any] = []  # called with each record of metrics.jsonl; closed with the run
         self._lock: IO[str] | None = None
         self._metrics: IO[str] | None = None
+        self._new = False  # whether all that the folder holds is of this run
         if resume and self._home is not None:
             records = _past(self._home)
             self.history = [r for r in records if r["kind"] == "epoch"]
@@ -80,6 +81,7 @@ class Run:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._new = not any(self.path.iterdir())
             self._lock = (self.path / ".lock").open("w")
         except OSError as error:
             raise refusal(error, self.path) from None
@@ -97,10 +99,13 @@ class Run:
         return self._home / "checkpoint" if self._home else None
 
     def abandon(self) -> None:
-        """Take away what a fit wrote that failed before its first step, so that the mended one may use the folder."""
+        """Take away what a fit wrote that failed before its first step, so that the mended one may use the folder.
+
+        Only from a folder that was new or empty: elsewhere a file of the same name may be the user's.
+        """
         if (
             self.path is None
-            or self.resumes
+            or not self._new
             or any((self.path / name).exists() for name in ("metrics.jsonl", "checkpoint"))
         ):
             return

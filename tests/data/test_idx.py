@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from konspekt import ImageClassifier, load
+from konspekt.core import memory
 from konspekt.core.errors import DataError, ResourceError
-from konspekt.data import memory
 from konspekt.data.idx import is_idx, labels_beside, read_idx
 
 CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}

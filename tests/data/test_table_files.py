@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from konspekt import MLPClassifier
+from konspekt.core import memory
 from konspekt.core.errors import DataError, ResourceError
-from konspekt.data import memory
 from konspekt.data.table_files import is_table, read_csv, read_parquet, read_table
 from konspekt.data.tables import TableSchema, split_target
 

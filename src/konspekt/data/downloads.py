@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from konspekt.core.errors import ConfigError, DataError, ResourceError, nearest
+from konspekt.core.memory import check_room
 from konspekt.data.idx import read_idx
-from konspekt.data.memory import check_room
 from konspekt.data.sets import DataSet
 from konspekt.data.transfer import Progress, Remote, download
 

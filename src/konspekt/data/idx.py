@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from konspekt.core.errors import DataError
-from konspekt.data.memory import check_room
+from konspekt.core.memory import check_room
 
 __all__ = ["images_and_labels", "is_idx", "labels_beside", "read_idx"]
 

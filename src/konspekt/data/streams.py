@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from konspekt.core.errors import DataError, ResourceError
+from konspekt.core.memory import available_memory
 from konspekt.data.batches import Resident, mark_of_parts
 from konspekt.data.fields import Batch, Field
-from konspekt.data.memory import available_memory
 from konspekt.data.reading_processes import ReadingProcesses
 
 __all__ = ["Scratch", "Source", "Spill", "Streamed", "full_disk", "is_larger"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from konspekt.core.errors import DataError, KonspektError
-from konspekt.data.memory import check_room
+from konspekt.core.memory import check_room
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -54,7 +54,8 @@ def settle_choices(loop: Loop, progress: Progress) -> None:
         norms = [n for n, m in loop.objective.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if norms:
             parts = "process" if loop.team.size > 1 else "batch that is accumulated"
-            run.log(f"batch statistics are those of each {parts}, not of the whole step's items ({norms[0]}, ...)")
+            text = f"batch statistics are those of each {parts}, not of the whole step's items ({norms[0]}, ...)"
+            run.log(text, warning=loop.team.size > 1)  # so that it stands in the report
             _check_parts(loop)
     if training.lr == "find":
         found = ready_made(run, f"{loop.stage}.lr", over=0)

@@ -9,10 +9,8 @@ Shape letters in this file: P numbers in all parameters (and in what pads them).
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,6 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from konspekt.core.errors import ConfigError, ResourceError
+from konspekt.core.memory import available_memory
 
 __all__ = ["Evaluations", "Point", "VectorOptimizer", "finite", "offered", "require_memory", "wolfe"]
 
@@ -79,13 +78,8 @@ def _free_memory(device: torch.device) -> float:
     """Bytes that can be had without swapping: of the GPU, or of the machine."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    try:  # the kernel's own estimate counts the caches that it would give up
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-            return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
-        return math.inf
+    free = available_memory()
+    return math.inf if free is None else float(free)
 
 
 class Point(NamedTuple):

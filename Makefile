@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-all browser lint bench peers faults docs clean
+.PHONY: demo test test-all browser lint bench peers images reproductions faults docs gallery clean
 
 demo: .venv/.installed
 	$(BIN)/konspekt fit image-classifier data=digits image_size=32 augment=shift
@@ -36,11 +36,21 @@ peers: .venv/.installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/peers.py --adult $(ADULT) --mnist $(MNIST)
 
+images: .venv/.installed  # DATA: a folder that holds mnist/
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	$(BIN)/python benchmarks/images.py --data $(DATA)
+
+reproductions: .venv/.installed  # DATA: a folder of data sets; see reproductions/README.md
+	for script in $(filter-out %/common.py,$(wildcard reproductions/*.py)); do $(BIN)/python $$script --data $(DATA) || exit 1; done
+
 faults: .venv/.installed
 	$(BIN)/python benchmarks/faults all --write
 
 docs: .venv/.installed
 	$(BIN)/python -m konspekt.testing.docs
+
+gallery: .venv/.installed
+	$(BIN)/python -m konspekt.testing.gallery
 
 clean:
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis

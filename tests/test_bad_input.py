@@ -335,7 +335,8 @@ def test_a_folder_with_the_name_of_a_file(tmp_path):
 def paint(path, size=(8, 8), mode="L"):
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, size=shape, dtype=np.uint8)).save(path)
+    draw = np.random.default_rng(list(f"{path.parent.name}/{path.name}".encode()))  # each file is another picture
+    Image.fromarray(draw.integers(0, 256, size=shape, dtype=np.uint8)).save(path)
 
 
 @pytest.fixture
@@ -419,7 +420,15 @@ IMAGES = {
     "an unknown net": (np.zeros((6, 8, 8)), [0, 1] * 3, ConfigError, "did you mean 'lenet'", {"arch": "lenett"}),
     "a size of nothing": (np.zeros((6, 8, 8)), [0, 1] * 3, ConfigError, "image_size", "got 0", {"image_size": 0}),
     "an unknown augmentation": (np.zeros((6, 8, 8)), [0, 1] * 3, ConfigError, "augment", {"augment": ("shfit",)}),
-    "too small for the net": (np.zeros((6, 8, 8)), [0, 1] * 3, ConfigError, "16 x 16", "image_size", {"arch": "lenet"}),
+    "all the same": (np.zeros((6, 8, 8)), [0, 1] * 3, DataError, "all 6 images are the same", "image 0 and image 1"),
+    "too small for the net": (
+        np.arange(6 * 64).reshape(6, 8, 8),
+        [0, 1] * 3,
+        ConfigError,
+        "16 x 16",
+        "image_size",
+        {"arch": "lenet"},
+    ),
 }
 
 

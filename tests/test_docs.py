@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -142,8 +143,11 @@ def vocabulary():
     for entry in entries():
         if entry.kind == "estimator":
             words |= set(params_of(entry.load())) | set(dir(entry.load()))
+        elif entry.kind in ("net", "tool"):
+            words |= set(inspect.signature(entry.load()).parameters)
     words |= {c.name or c.callback.__name__ for c in app.registered_commands}
     words |= {"validation", "resume", "callbacks"}  # of fit
+    words |= set(konspekt.explain.__all__)
     words |= set(Moment.__dataclass_fields__)
     return words
 

@@ -15,13 +15,16 @@ _HOMES = {
     "load": "konspekt.core.estimator",
     "report": "konspekt.reports.page",
     "AnomalyDetector": "konspekt.tabular.anomaly",
+    "FeatureExtractor": "konspekt.vision.features",
     "ImageClassifier": "konspekt.vision.classifier",
+    "ImageRegressor": "konspekt.vision.regressor",
     "LinearRegressor": "konspekt.tabular.linear",
     "LogisticClassifier": "konspekt.tabular.linear",
     "MLPClassifier": "konspekt.tabular.mlp",
     "MLPRegressor": "konspekt.tabular.mlp",
+    "ObjectLocalizer": "konspekt.vision.localizer",
 }
-_PACKAGES = ("core", "data", "engine", "nn", "optim", "reports", "tabular", "testing", "vision")
+_PACKAGES = ("core", "data", "engine", "explain", "nn", "optim", "reports", "tabular", "testing", "vision")
 
 __all__ = ["__version__", *_HOMES]
 

@@ -144,6 +144,11 @@ def test_info_of_something_unknown(run):
     fails(run("info", "adm"), 2, "'adm' is not registered; did you mean 'adam'?")
 
 
+def test_info_of_a_net_that_cannot_be_is_only_an_error(run):
+    fails(run("info", "vgg16", "--image-size", 31), 2, "image_size must be (height, width) of at least 32 x 32")
+    fails(run("info", "lenet(widht=1)"), 2, "net 'lenet' has no argument 'widht'; did you mean 'width'?")
+
+
 # ----------------------------------------------------------------------------------------------------------------- fit
 
 
@@ -285,7 +290,7 @@ WRONG = {
     "nothing": (("fit",), 2, "which system?", "konspekt list --kind estimator"),
     "no data": (("fit", "mlp-classifier"), 2, "data is missing", "data=table.csv target=COLUMN"),
     "a wrong system": (("fit", "mlp-clasifier", "data=iris"), 2, "did you mean 'mlp-classifier'?"),
-    "a net": (("fit", "lenet", "data=digits"), 2, "'lenet' is not a registered estimator", "known: anomaly-detector, image-classifier"),
+    "a net": (("fit", "lenet", "data=digits"), 2, "'lenet' is not a registered estimator", "known: anomaly-detector, feature-extractor"),
     "a wrong key": (("fit", "mlp-classifier", "data=iris", "epoch=3"), 2, "MLPClassifier has no parameter 'epoch'", "'epochs'?"),
     "a wrong value": (("fit", "mlp-classifier", "data=iris", "epochs=many"), 2, "epochs must be an integer at least 1", "'many'"),
     "out of bounds": (("fit", "mlp-classifier", "data=iris", "dropout=1"), 2, "dropout must be", "got 1.0"),
@@ -496,6 +501,15 @@ def test_images_from_a_folder(run):
     model = konspekt.load("r/model")
     assert (model.image_size, model.augment, model.classes_.tolist()) == (8, ("shift",), ["dark", "light"])
     assert run("evaluate", "r", "data=pets")[1].splitlines()[1] == "accuracy  1.0000"
+    Path("pets/dark/bad.png").write_text("no picture")
+    fails(run("evaluate", "r", "data=pets"), 1, "1 of 17 images cannot be used", "dark/bad.png: not an image")
+    given = ("image_size=8", "arch=mlp", "augment=flip,crop(padding=1)", "epochs=1", "on_bad=skip", "run_dir=s")
+    assert run("fit", "image-classifier", "data=pets", *given)[0] == 0
+    assert konspekt.load("s/model").augment == ("flip", "crop(padding=1)")
+    out = run("evaluate", "s", "data=pets")[1]
+    assert "warning: 1 of 17 items could not be used" in out
+    assert "dark/bad.png: not an image" in " ".join(out.split())
+    Path("pets/dark/bad.png").unlink()
     code, out, _ = run("predict", "r", "pets/light", "pets/dark/3.png")
     rows = [line.split(",") for line in out.splitlines()]
     assert rows[0] == ["input", "item", "prediction", "p(dark)", "p(light)"]

@@ -199,6 +199,12 @@ class TestKeep:
         run.keep("loss", "text", "again")
         assert json.loads((run.path / "kept" / "loss.json").read_text()) == {"kind": "text", "value": "again"}
 
+    def test_pictures_stand_in_one_line(self, run):
+        run.keep("boxes", "images", {"images": np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3), "titles": ["one"]})
+        text = (run.path / "kept" / "boxes.json").read_text()
+        assert text.count("\n") == 1
+        assert json.loads(text)["value"]["images"] == [[[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]]
+
     def test_an_unknown_kind(self, run):
         with pytest.raises(ConfigError, match=r"keep: kind must be one of curve, matrix, .*, got 'movie'"):
             run.keep("x", "movie", 1)

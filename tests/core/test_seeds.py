@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from konspekt.core.seeds import generator, item_draws, mix
+from konspekt.core.seeds import _tensor_draws, generator, item_draws, mix
 
 MASK = (1 << 64) - 1
 
@@ -108,3 +108,9 @@ def test_item_draws_of_neighbours_columns_epochs_and_seeds_are_not_related():
 @pytest.mark.parametrize("shape", [(0, 3), (4, 0)])
 def test_empty_draws(shape):
     assert item_draws(0, 0, torch.arange(shape[0]), shape[1]).shape == shape
+
+
+def test_torch_and_numpy_draw_the_same():
+    index = torch.tensor([0, 1, 7, 2**40, 2**62])
+    for seed, epoch, count in ((0, 0, 1), (3, 5, 4), (2**62, 9, 2)):
+        assert torch.equal(item_draws(seed, epoch, index, count), _tensor_draws(index, mix(seed, epoch), count))

@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from konspekt import ImageClassifier
 from konspekt.core.errors import ConfigError, DataError, ResourceError
-from konspekt.data import image_arrays
+from konspekt.data import image_arrays, image_files
 from konspekt.data.images import BadItem, Images, ImageSchema, read_images
 
 RNG = np.random.default_rng(0)
@@ -96,6 +97,54 @@ def test_16_bit_grey_is_divided_by_257(tmp_path, suffix):
     Image.fromarray(wide).save(tmp_path / f"a.{suffix}")
     assert opened(tmp_path / f"a.{suffix}").mode.startswith("I")
     assert np.array_equal(only(read_images(tmp_path / f"a.{suffix}")), np.round(wide / 257).astype(np.uint8))
+
+
+def deep_colour_png(values: np.ndarray) -> bytes:
+    """Colour with 16 bits a channel (H, W, 3), which Pillow reads and does not write."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return png(values.shape[1], values.shape[0], 16, 2, [(b"IDAT", zlib.compress(rows))])
+
+
+def deep_colour_tiff(values: np.ndarray) -> bytes:
+    """The same as a tiff: one strip behind a list of tags, little end first."""
+    height, width, _ = values.shape
+    body = values.astype("<u2").tobytes()
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, 8 + len(body)), (259, 3, 1, 1), (262, 3, 1, 2)]
+    tags += [(273, 4, 1, 8), (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 1, len(body)), (284, 3, 1, 1)]
+    depths = struct.pack("<HHH", 16, 16, 16)
+    listed = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(body) + len(depths)) + body + depths + listed
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_colour_is_its_high_byte(tmp_path, suffix):
+    wide = RNG.integers(0, 65536, (20, 30, 3)).astype(np.uint16)
+    wide[0, :2] = [[0], [65535]]
+    made = {"png": deep_colour_png, "tif": deep_colour_tiff}[suffix]
+    (tmp_path / f"a.{suffix}").write_bytes(made(wide))
+    assert np.array_equal(only(read_images(tmp_path / f"a.{suffix}")), (wide >> 8).astype(np.uint8))
+
+
+def test_16_bit_images_are_learned_from(tmp_path):
+    wide = RNG.integers(0, 65536, (6, 8, 8, 3)).astype(np.uint16)
+    paths = {"png": [], "tif": [], "grey": []}
+    for i, image in enumerate(wide):
+        for kind, data in (("png", deep_colour_png(image)), ("tif", deep_colour_tiff(image))):
+            paths[kind].append(tmp_path / f"{i}.{kind}")
+            paths[kind][-1].write_bytes(data)
+        paths["grey"].append(tmp_path / f"grey{i}.tif")
+        Image.fromarray(image[..., 0]).save(paths["grey"][-1])
+    for X, dtype, high in (
+        (paths["png"], "uint8", 255),
+        (paths["tif"], "uint8", 255),
+        (paths["grey"], "uint8", 255),
+        (wide, "float32", 65535),
+        (list(wide[..., 0]), "float32", 65535),
+    ):
+        model = ImageClassifier(arch="mlp(hidden=(4,))", epochs=1).fit(X, [0, 1] * 3)
+        assert model.schema_.dtype == dtype
+        assert model.schema_.mean[0] == pytest.approx(high / 2, rel=0.1)
+        assert np.isfinite(model.predict_proba(X)).all()
 
 
 def test_32_bit_integers_up_to_16_bits(tmp_path):
@@ -225,6 +274,64 @@ def test_arrays_are_resized_as_torch_does(size):
     assert (got - exact).abs().max() < 0.501
 
 
+def photograph(height: int, width: int) -> Image.Image:
+    """Something smooth with edges, as jpg is made for."""
+    y, x = np.mgrid[0:height, 0:width]
+    waves = 127 + 60 * np.sin(x / 37) + 60 * np.cos(y / 23 + x / 90)
+    rgb = np.stack([waves, waves[::-1], np.where((x // 60 + y // 45) % 2, 210, 40)], axis=-1)
+    return Image.fromarray(rgb.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "shape", "scale"),
+    [(40, (640, 480), 4), ((40, 30), (639, 481), 4), (16, (640, 480), 8), (100, (640, 480), 2), (200, (640, 480), 1)],
+)
+def test_large_jpgs_are_decoded_small(tmp_path, monkeypatch, size, shape, scale):
+    photograph(*shape).save(tmp_path / "a.jpg", quality=92)
+    whole = opened(tmp_path / "a.jpg")
+    taken = []
+    resize = Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda self, *a: (taken.append(self.size), resize(self, *a))[1])
+    found = read_images(tmp_path / "a.jpg", image_size=size)
+    assert taken == [(-(-shape[1] // scale), -(-shape[0] // scale))]
+    assert found.sizes.tolist() == [list(shape)]
+    height, width = (size, size) if isinstance(size, int) else size
+    assert scale == 1 or min(taken[0][0] / width, taken[0][1] / height) >= image_files.SPARE
+    monkeypatch.undo()
+    exact = np.asarray(whole.resize((width, height), Image.Resampling.BILINEAR)).astype(float)
+    difference = np.abs(only(found) - exact)
+    assert difference.mean() < 1
+    assert scale > 1 or difference.max() == 0
+    # A Pillow image that is decoded already is taken as it is.
+    assert np.array_equal(only(read_images(whole, image_size=size)), exact)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_drafts_are_turned(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photograph(320, 640).save(tmp_path / "a.jpg", quality=92, exif=exif)
+    upright = ImageOps.exif_transpose(opened(tmp_path / "a.jpg"))
+    found = read_images(tmp_path / "a.jpg", image_size=(20, 30))
+    exact = np.asarray(upright.resize((30, 20), Image.Resampling.BILINEAR)).astype(float)
+    assert np.abs(only(found) - exact).mean() < 2  # turned otherwise, it differs by more than 20
+    assert found.sizes.tolist() == [[640, 320] if orientation >= 5 else [320, 640]]
+
+
+def test_sizes_are_those_before_resizing(tmp_path):
+    put(tmp_path, cats=2)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(COLOUR).save(tmp_path / "turned.png", exif=exif)
+    (tmp_path / "bad.png").write_text("no picture")
+    found = read_images(tmp_path, image_size=5, on_bad="skip")
+    assert found.names == ["cats/0.png", "cats/1.png", "turned.png"]
+    assert found.sizes.tolist() == [[8, 8], [8, 8], [30, 20]]
+    assert found.sizes.dtype == np.int64
+    assert read_images([GREY, COLOUR[:7]], image_size=5).sizes.tolist() == [[20, 30], [7, 30]]
+    assert read_images(COLOUR[None], image_size=5).sizes.tolist() == [[20, 30]]
+
+
 def test_arrays_and_files_agree_about_resizing(tmp_path):
     Image.fromarray(COLOUR).save(tmp_path / "a.png")
     from_file = read_images(tmp_path / "a.png", image_size=11).pixels.int()
@@ -342,6 +449,47 @@ def test_empty_class_folders_are_named(tmp_path):
     put(tmp_path, cats=1, dogs=0, owls=0)
     (tmp_path / "owls" / "a.gif").write_bytes(b"x")
     with pytest.raises(DataError, match=r"2 of the 3 class folders in .* hold no images: dogs, owls\. Fill or remove"):
+        read_images(tmp_path, labelled=True)
+
+
+def test_class_folders_without_images_may_be_skipped(tmp_path):
+    put(tmp_path, cats=2, dogs=0, eels=1)
+    found = read_images(tmp_path, labelled=True, on_bad="skip")
+    assert found.labels == ["cats", "cats", "eels"]
+    assert found.bad == [BadItem("dogs/", "the class folder holds no images, so there is no such class")]
+    assert found.kept.tolist() == [0, 1, 3]
+    put(tmp_path / "none", cats=0, dogs=0)
+    with pytest.raises(DataError, match=r"2 of the 2 class folders in .*none hold no images: cats, dogs"):
+        read_images(tmp_path / "none", labelled=True, on_bad="skip")
+
+
+def test_splits_are_no_classes(tmp_path):
+    for split in ("val", "train"):
+        put(tmp_path / "sets" / split, cats=1, dogs=1)
+    root = tmp_path / "sets"
+    with pytest.raises(DataError) as error:
+        read_images(root, labelled=True)
+    assert str(error.value) == (
+        f"{root} holds splits, not classes: train and val each have the folders cats, dogs. Give one to learn from and "
+        f"one to be held out: data={root}/train validation={root}/val, in Python fit('{root}/train', "
+        f"validation='{root}/val')"
+    )
+    assert len(read_images(root)) == 4  # to predict, the folder is what it is
+    # A class may be called so: its folder holds images, or no classes that others have too.
+    put(tmp_path / "vehicles", train=2, test=1)
+    assert read_images(tmp_path / "vehicles", labelled=True).labels == ["test", "train", "train"]
+    put(tmp_path / "years" / "train", y1999=1)
+    put(tmp_path / "years" / "test", y2000=1)
+    assert read_images(tmp_path / "years", labelled=True).labels == ["test", "train"]
+    put(tmp_path / "people" / "young", girls=1, boys=1)
+    put(tmp_path / "people" / "old", girls=1, boys=1)
+    assert sorted(set(read_images(tmp_path / "people", labelled=True).labels)) == ["old", "young"]
+
+
+def test_a_folder_of_idx_files_names_one(tmp_path):
+    for name in (".train-images-idx3-ubyte.gz.lock", "t10k-images-idx3-ubyte.gz", "train-images-idx3-ubyte.gz"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"An idx file is given itself: .*/train-images-idx3-ubyte\.gz$"):
         read_images(tmp_path, labelled=True)
 
 
@@ -866,6 +1014,26 @@ def test_encode_refuses_other_channels_in_arrays():
             schema(1).encode(source)
     with pytest.raises(DataError, match="has 1 channel, the model was trained on 3 channels"):
         schema(3).encode(GREY[None])
+
+
+def test_what_to_do_about_other_channels_works():
+    grey, colour = RNG.integers(0, 256, (2, 9, 8), dtype=np.uint8), RNG.integers(0, 256, (2, 9, 8, 3), dtype=np.uint8)
+    of_grey, of_colour = (ImageSchema.learn(read_images(x)) for x in (grey, colour))
+    with pytest.raises(
+        DataError,
+        match=r"each image has 1 channel, the model was trained on 3 channels: convert the array \(repeat its grey "
+        r"values, np.stack\(\[x\] \* 3, axis=-1\) of an x \(N, H, W\)\); files are converted by themselves",
+    ):
+        of_colour.encode(grey)
+    with pytest.raises(
+        DataError,
+        match=r"has 3 channels.* 1 channel: .*\(make it grey, x @ \[0.299, 0.587, 0.114\] of an x \(N, H, W, 3",
+    ):
+        of_grey.encode(colour)
+    assert of_colour.encode(np.stack([grey] * 3, axis=-1)).pixels.shape == (2, 3, 9, 8)
+    luma = of_grey.encode(colour @ [0.299, 0.587, 0.114]).pixels
+    free = ImageSchema.learn(read_images(grey), convert=True).encode(colour).pixels
+    assert (luma - free.float()).abs().max() <= 0.51
 
 
 def test_encode_refuses_other_sizes(tmp_path):

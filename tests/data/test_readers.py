@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from konspekt import ImageClassifier, LinearRegressor, MLPClassifier, load
-from konspekt.core.errors import DataError
+from konspekt.core.errors import ConfigError, DataError
 from konspekt.data.readers import ImageReader, TableReader, source_of
 from konspekt.data.sets import load as load_set
 
@@ -229,7 +229,9 @@ def test_everything_else_needs_labels(pictures):
         small().fit(paths)
     with pytest.raises(DataError, match="X has 8 images and y has 7 labels; they must be as many"):
         small().fit(paths, [0, 1] * 3 + [0])
-    with pytest.raises(DataError, match="y='kind': images have no column of that name; give an array of labels"):
+    with pytest.raises(
+        DataError, match=r"y='kind': images have no column of that name; .*, or leave y \(target=\) out"
+    ):
         small().fit(pictures, "kind")
     with pytest.raises(DataError, match="y must hold one value a row, got a single int"):
         small().fit(paths, 3)
@@ -250,9 +252,68 @@ def test_labels_follow_the_images_that_are_left(pictures):
         model.predict(paths)
 
 
+def test_images_that_are_all_the_same_teach_nothing(pictures):
+    same = np.full((6, 8, 8), 7, dtype=np.uint8)
+    message = "all 6 images are the same, pixel for pixel, such as image 0 and image 1: there is nothing to learn"
+    with pytest.raises(DataError, match=message):
+        small().fit(same, [0, 1] * 3)
+    same[5, 0, 0] = 8
+    assert small().fit(same, [0, 1] * 3).schema_.mean[0] > 7
+    for path in pictures.rglob("*.png"):
+        Image.new("L", (6, 6), 9).save(path)
+    for stream in ("never", "always"):
+        with pytest.raises(DataError, match=r"all 8 images are the same, pixel for pixel, such as cat/0\.png"):
+            small(stream=stream).fit(pictures)
+    # One channel may be constant.
+    colours = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    colours[..., 1] = 0
+    assert small().fit(colours, [0, 1] * 3).schema_.std[1] == 1.0
+
+
+def test_classes_that_vanish_are_said(pictures, tmp_path):
+    (pictures / "cow").mkdir()
+    (pictures / "eel").mkdir()
+    (pictures / "eel" / "0.png").write_text("no picture")
+    with pytest.raises(DataError, match=r'1 of the 4 class folders in .* hold no images: cow.*on_bad="skip"'):
+        small().fit(pictures)
+    for stream in ("never", "always"):
+        model = small(on_bad="skip", stream=stream, run_dir=str(tmp_path / stream)).fit(pictures)
+        assert model.classes_.tolist() == ["cat", "dog"]
+        skipped = json.loads((tmp_path / stream / "data.json").read_text())["skipped"]
+        assert [s["item"] for s in skipped] == ["cow/", "eel/0.png"]
+        assert skipped[0]["reason"] == "the class folder holds no images, so there is no such class"
+        assert "no image is left of the classes cow, eel" in (tmp_path / stream / "log.txt").read_text()
+
+
+def test_channels_of_the_estimator(pictures):
+    grey = np.random.default_rng(0).integers(0, 256, (8, 6, 6), dtype=np.uint8)
+    y = [0, 1] * 4
+    model = small(channels=3).fit(grey, y)
+    assert (model.schema_.shape, model.schema_.convert) == ((3, 6, 6), True)
+    colour = np.stack([grey] * 3, axis=-1)
+    np.testing.assert_array_equal(model.predict_proba(grey), model.predict_proba(colour))
+    assert model.reader.schema(model.schema_.to_json()) == model.schema_
+    for stream in ("never", "always"):
+        found = small(channels=3, stream=stream).fit(pictures)
+        assert found.schema_.shape == (3, 6, 6)
+        assert len(set(found.schema_.mean)) == 1
+        assert len(found.predict(grey)) == 8
+    with pytest.raises(ConfigError, match=r"channels must be .*, got 2"):
+        small(channels=2).fit(grey, y)
+
+
+def test_an_estimator_that_needs_no_labels_asks_for_none(pictures):
+    class Unsupervised:
+        image_size, on_bad, stream, supervised = None, "raise", "never", False
+
+    for X in (pictures, sorted(pictures.rglob("*.png"))):
+        found = ImageReader().open(Unsupervised(), X, None)
+        assert (found.total, found.y) == (8, None)
+
+
 def test_channels_are_measured_on_the_training_images_only():
     images = np.full((10, 8, 8), 100, dtype=np.uint8)
-    images[:, 0, 0] = 102
+    images[:, 0, 0] = np.arange(100, 110)
     y = [0, 1] * 5
     plain = small(validation_fraction=0.2).fit(images, y)
     kept = 0
@@ -288,6 +349,7 @@ def test_the_source_of_data():
     assert source_of(load_set("iris"), None) == facts(source="iris", kind="set")
     assert source_of(Path("t.csv"), "y") == facts(target="y")
     assert source_of("t.csv", ("p", "q")) == facts(target=["p", "q"])
+    assert source_of("t.csv", arrays)["target"] is None
     assert source_of(*arrays) == facts(source="ndarray 3x2", kind="memory")
     assert source_of([1, 2], [0, 1]) == facts(source="list", kind="memory")
     assert source_of("t.csv", "y", Path("v.csv")) == facts(target="y", validation="v.csv")

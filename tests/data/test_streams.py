@@ -351,6 +351,31 @@ def test_images_are_those_in_memory(pictures, image_size):
     np.testing.assert_allclose(streamed.files.learn(some, resize=True).std, x.std((0, 2, 3)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_are_those_that_are_asked_for(pictures, channels):
+    whole = read_images(pictures, channels=channels)
+    streamed = stream_images.stream_images(pictures, always, channels=channels)
+    assert streamed.files.shape == (channels, 8, 9)
+    np.testing.assert_array_equal(streamed.files.read(np.arange(5))["x"], whole.pixels.numpy())
+    schema = ImageSchema.learn(whole, convert=True)
+    assert streamed.files.learn(np.arange(5), resize=False, convert=True) == schema
+    needs = []
+    stream_images.stream_images(pictures, lambda need: needs.append(need()), channels=channels)
+    assert needs == [5 * 8 * 9 * channels]
+
+
+def test_large_jpgs_are_decoded_small_as_in_memory(tmp_path):
+    draw, turned = np.random.default_rng(0), Image.Exif()
+    turned[0x0112] = 6
+    for i in range(3):
+        noise = Image.fromarray(draw.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((120, 90))
+        noise.save(tmp_path / f"{i}.jpg", **({"exif": turned} if i == 1 else {}))
+    whole = read_images(tmp_path, image_size=(10, 8))
+    streamed = stream_images.stream_images(tmp_path, always, image_size=(10, 8))
+    np.testing.assert_array_equal(streamed.files.read(np.arange(3))["x"], whole.pixels.numpy())
+    assert streamed.sizes.tolist() == whole.sizes.tolist() == [[90, 120], [120, 90], [90, 120]]
+
+
 def test_bad_images_are_listed_together_or_left_out(pictures):
     (pictures / "a" / "0.png").write_bytes(b"no image")
     whole = (pictures / "b" / "3.png").read_bytes()

@@ -289,7 +289,7 @@ def test_bad_numbers(y, message):
 
 def test_numbers_at_evaluate():
     targets, _ = NumberTargets.learn(np.arange(8.0).reshape(4, 2), ALL, HERE)
-    with pytest.raises(DataError, match="here: y has 1 columns, the training had 2"):
+    with pytest.raises(DataError, match="here: y has 1 column, the training had 2: y0, y1"):
         targets.encode(np.zeros(4), HERE)
     with pytest.raises(DataError, match="here: row 1: the target is too large beside those of the training"):
         targets.encode(np.array([[0.0, 1.0], [1e300, 1.0]]), HERE)

@@ -120,6 +120,15 @@ def test_bad_files_of_the_validation_are_listed_too(folder, tmp_path):
     assert facts["validation"] == 24
 
 
+def test_what_an_evaluation_leaves_out_is_said(folder, tmp_path):
+    other = fill(tmp_path / "other", seed=1)
+    model = ImageClassifier(**TINY, on_bad="skip").fit(folder)
+    scores = model.evaluate(other)
+    (other / "lying/bad.png").write_text("no picture")
+    with pytest.warns(UserWarning, match=r"1 of 25 items could not be used, .*, such as lying/bad\.png: not an image"):
+        assert model.evaluate(other) == scores
+
+
 # -------------------------------------------------------------------------------------------------------- what it computes
 
 
@@ -203,6 +212,11 @@ def test_a_wrong_image_size(image_size):
         ImageClassifier(**TINY, image_size=image_size).fit(pixels, y)
 
 
+def test_an_image_size_that_no_memory_holds():
+    with pytest.raises(ConfigError, match=r"image_size=100000: images have at most 178,956,970 pixels here"):
+        ImageClassifier(**TINY, image_size=100_000).fit(*images())
+
+
 def test_mixed_sizes_need_image_size(folder):
     Image.fromarray(np.zeros((9, 11), dtype=np.uint8)).save(folder / "lying/odd.png")
     with pytest.raises(
@@ -253,9 +267,7 @@ def test_prediction_is_not_augmented():
 
 def test_an_unknown_augmentation():
     pixels, y = images()
-    with pytest.raises(
-        ConfigError, match="ImageClassifier: augment must be a tuple whose items are each one of 'shift'"
-    ):
+    with pytest.raises(ConfigError, match="'shfit' is not a registered augmentation; did you mean 'shift'"):
         ImageClassifier(augment=("shfit",)).fit(pixels, y)
     with pytest.raises(ConfigError, match="ImageClassifier: augment must be a tuple"):
         ImageClassifier(augment="shift").fit(pixels, y)
@@ -317,4 +329,4 @@ def test_points_of_the_space_are_parameters():
     for seed in range(20):
         point = ImageClassifier.space().draw(np.random.default_rng(seed))
         ImageClassifier(**point).check_params()
-        assert point["arch"] in ("lenet", "mlp")
+        assert point["arch"] in ("lenet", "mlp", "resnet20")

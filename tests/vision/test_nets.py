@@ -8,7 +8,7 @@ from torch import nn
 from konspekt.core.errors import ConfigError
 from konspekt.core.params import build
 from konspekt.core.registry import lookup
-from konspekt.vision.nets.lenet import C3_INPUTS, PartialConv2d, Subsample, lenet, squash
+from konspekt.vision.nets.lenet import C3_INPUTS, PartialConv2d, Subsample, _thinned, lenet, squash
 from konspekt.vision.nets.mlp import mlp
 
 # LeCun et al. 1998, table I: rows are the maps of S2, columns those of C3.
@@ -50,6 +50,21 @@ def test_c3_follows_table_i():
         x[0, seen] = 1
         change = layer(x) - layer(torch.zeros_like(x))
         assert [c for c in range(16) if change[0, c].abs() > 1e-9] == [c for c in range(16) if table[seen][c] == "X"]
+
+
+def test_width_thins_all_but_the_classes_and_scales_table_i():
+    assert _thinned(6, 16) == C3_INPUTS
+    assert _thinned(12, 16)[5] == (0, 1, 2, 3, 10, 11)  # each of (0, 1, 5) twice
+    assert _thinned(3, 8) == ((0, 1), (1, 2), (0, 2), (0, 1), (1, 2), (0, 2), (0, 1, 2), (0, 1, 2))
+    assert _thinned(1, 2) == ((0,), (0,))
+    for form, layers in (("default", "conv1 conv2 fc1 fc2 fc3"), ("paper", "c1 s4 c5 f6 output")):
+        net = lenet(width=0.5, form=form)
+        assert [len(net.get_submodule(name).bias) for name in layers.split()] == [3, 8, 60, 42, 10]
+        assert net(torch.randn(2, 1, 32, 32)).shape == (2, 10)
+        assert [net.get_submodule(name).out_features for name in net.heads] == [10]
+    assert (
+        counts(lenet(form="paper", width=2))["c3"] == 4 * (1516 - 16) + 32
+    )  # a weight for each pair of maps, 32 biases
 
 
 def test_partial_convolution_is_one_convolution_for_each_map():

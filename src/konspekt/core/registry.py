@@ -30,12 +30,21 @@ KINDS = (
     "activation",
     "init",
     "layer",
+    "augmentation",
     "loss",
     "metric",
     "agent",
     "tool",
 )
-TASKS = ("tabular-classification", "tabular-regression", "anomaly-detection", "image-classification")
+TASKS = (
+    "tabular-classification",
+    "tabular-regression",
+    "anomaly-detection",
+    "image-classification",
+    "image-regression",
+    "object-localization",
+    "image-embedding",
+)
 GROUP = "konspekt.systems"
 
 T = TypeVar("T", bound=Callable[..., Any])

@@ -208,11 +208,11 @@ class Run:
             except OSError as error:
                 raise refusal(error, folder) from None
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file of the folder, if there is one."""
+    def write_json(self, name: str, value: Any, *, indent: int | None = 1) -> None:
+        """Write a JSON file of the folder, if there is one; indent=None: in one line."""
         if self.path:
             self.parent_of(name)
-            write_file(self.path / name, json_bytes(_plain(value)))
+            write_file(self.path / name, json_bytes(_plain(value), indent=indent))
 
     def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Write an .npz file of the folder, if there is one. Strings are stored as such, never as objects."""
@@ -236,7 +236,7 @@ class Run:
         if kind not in KINDS:
             raise ConfigError(f"keep: kind must be one of {', '.join(KINDS)}, got {kind!r}")
         self.kept[name] = (kind, value)
-        self.write_json(f"kept/{name}.json", {"kind": kind, "value": value})
+        self.write_json(f"kept/{name}.json", {"kind": kind, "value": value}, indent=None if kind == "images" else 1)
 
     def _append(self, name: str, text: str) -> None:
         if self.path is None:
@@ -259,7 +259,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return value.tolist() if value.dtype.kind in "biu" else _plain(value.tolist())
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

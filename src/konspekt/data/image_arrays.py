@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from konspekt.core.errors import DataError
 
-__all__ = ["finite", "many_images", "one_image", "parts", "resized", "what_is", "with_channels"]
+__all__ = ["all_equal", "finite", "many_images", "one_image", "parts", "resized", "what_is", "with_channels"]
 
 CHUNK = 2**22  # numbers that are worked on as float at a time, 16 MB
 
@@ -197,3 +197,8 @@ def finite(x: Tensor) -> Tensor:
             for part in parts(x)
         ]
     )
+
+
+def all_equal(x: Tensor) -> bool:
+    """(N, ...) -> whether each image has the same pixels."""
+    return all(bool((part == x[:1]).all()) for part in parts(x))

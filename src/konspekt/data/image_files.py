@@ -1,5 +1,8 @@
 """One image file, or one Pillow image: its header, its pixels, and in words why it cannot be read.
 
+A jpg much larger than what is wanted is decoded at a half, a quarter or an eighth of its size, by fewer coefficients of
+its cosine transform (Pillow's draft mode), and then brought to the size like every other image.
+
 Shape letters in this file: C channels (1 grey, 3 red green blue), H height, W width.
 """
 
@@ -10,15 +13,16 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-__all__ = ["Header", "attempt", "header", "pixels", "too_large", "why"]
+__all__ = ["MOST_PIXELS", "Decoded", "Header", "attempt", "header", "pixels", "too_large", "why"]
 
 # Pillow decides by the contents which of these a file is. The list also keeps out formats that start other programs.
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+SPARE = 2  # a draft has at least so many times the wanted sides, as in Pillow's own thumbnails: closer than 1 or 1.5
 MOST_PIXELS = 178_956_970  # twice Pillow's own MAX_IMAGE_PIXELS, where Pillow refuses too
 
 T = TypeVar("T")
@@ -31,6 +35,13 @@ class Header:
     size: tuple[int, int]  # (height, width), as it will be seen
     grey: bool
     floating: bool = False
+
+
+class Decoded(NamedTuple):
+    """An image: its pixels (C, H, W) uint8, and its (height, width) as it is seen, before it was brought to a size."""
+
+    pixels: np.ndarray[Any, Any]
+    seen: tuple[int, int]
 
 
 def header(source: Path | Image.Image, turned: bool) -> Header:
@@ -47,10 +58,8 @@ def header(source: Path | Image.Image, turned: bool) -> Header:
         return _header_of(image, turned)
 
 
-def pixels(
-    source: Path | Image.Image, channels: int, size: tuple[int, int] | None
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A file or a Pillow image -> (C, H, W) uint8. Raises what Pillow raises, and ValueError with the reason."""
+def pixels(source: Path | Image.Image, channels: int, size: tuple[int, int] | None) -> Decoded:
+    """A file or a Pillow image, decoded. Raises what Pillow raises, and ValueError with the reason."""
     if isinstance(source, Image.Image):
         return _pixels_of(source, channels, size)
     with _open(source) as image:
@@ -194,14 +203,29 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return white
 
 
-def _pixels_of(image: Image.Image, channels: int, size: tuple[int, int] | None) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A Pillow image -> (C, H, W) uint8."""
+def _pixels_of(image: Image.Image, channels: int, size: tuple[int, int] | None) -> Decoded:
+    """A Pillow image, decoded, turned, and brought to a size."""
+    box: tuple[float, float, float, float] | None = None
+    stored: tuple[int, int] | None = None
+    if size is not None and image.format in ("JPEG", "MPO"):
+        stored = image.size
+        width, height = _as_stored(size, _orientation(image))
+        draft = image.draft(None, (SPARE * width, SPARE * height))  # None where it is decoded already: nothing is done
+        box = None if draft is None else draft[1]
     image.load()
-    turn = _TURNS.get(_orientation(image))
+    orientation = _orientation(image)
     plain = _eight_bit(image).convert("L" if channels == 1 else "RGB")
-    if turn is not None:
-        plain = plain.transpose(turn)
-    if size is not None and plain.size != size[::-1]:
-        plain = plain.resize(size[::-1], Image.Resampling.BILINEAR)
+    across, down = stored or plain.size
+    if size is not None and plain.size != _as_stored(size, orientation):
+        plain = plain.resize(_as_stored(size, orientation), Image.Resampling.BILINEAR, box)
+    if orientation in _TURNS:
+        plain = plain.transpose(_TURNS[orientation])
     rows = np.asarray(plain)
-    return rows[None] if channels == 1 else rows.transpose(2, 0, 1)
+    return Decoded(
+        rows[None] if channels == 1 else rows.transpose(2, 0, 1), (across, down) if orientation >= 5 else (down, across)
+    )
+
+
+def _as_stored(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """A (height, width) as it is seen -> (width, height) of what is stored, before it is turned."""
+    return size if orientation >= 5 else size[::-1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -44,10 +44,11 @@ OnBad = Literal["raise", "skip"]
 
 @dataclass(frozen=True)
 class BadItem:
-    """An image that cannot be used. item: its path or "image 17"; reason: why."""
+    """An image that cannot be used. item: its path or "image 17"; reason: why; row: of the table that names it, from 0."""
 
     item: str
     reason: str
+    row: int | None = None
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Images:
     bad: what was left out, with reasons.
     ignored: files and folders that are no images by their names, relative to the folder; folders end in "/".
     kept: (N,) int64, which of the items offered are here, so that a target can be filtered in the same way.
+    sizes: (N, 2) int64, height and width of each as it was seen, before it was brought to a size.
     """
 
     pixels: Tensor
@@ -68,6 +70,7 @@ class Images:
     bad: list[BadItem]
     ignored: list[str]
     kept: np.ndarray[Any, np.dtype[np.int64]]
+    sizes: np.ndarray[Any, np.dtype[np.int64]]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -99,7 +102,7 @@ def read(
     if on_bad not in ("raise", "skip"):
         raise ConfigError(f"on_bad must be 'raise' or 'skip', got {on_bad!r}")
     if isinstance(source, (str, os.PathLike)):
-        items, ignored = from_path(Path(source), labelled)
+        items, ignored = from_path(Path(source), labelled, on_bad == "skip")
         return _read_items(items, size, channels, on_bad, ignored, expect)
     if labelled:
         raise DataError(
@@ -146,21 +149,29 @@ def _read_array(
         x = x[kept]
     if channels is not None:
         x = with_channels(x, channels)
+    sizes = np.tile(np.array(x.shape[2:], dtype=np.int64), (len(x), 1))
     if size is not None:
         x = resized(x, size)
-    return Images(x.contiguous(), None, [f"image {i}" for i in kept.tolist()], bad, [], kept.numpy())
+    return Images(x.contiguous(), None, [f"image {i}" for i in kept.tolist()], bad, [], kept.numpy(), sizes)
 
 
-def report(names: list[str], total: int, reasons: dict[int, str], on_bad: OnBad) -> list[BadItem]:
-    """The bad items, in order; or the error about them, where they may not be skipped or nothing else is left."""
-    bad = [BadItem(names[i], reasons[i]) for i in sorted(reasons)]
+def report(
+    names: list[str], total: int, reasons: dict[int, str], on_bad: OnBad, rows: Sequence[int | None] = ()
+) -> list[BadItem]:
+    """The bad items, in order; or the error about them, where they may not be skipped or nothing else is left.
+
+    rows: those of the table that names the items, if one does.
+    """
+    bad = [BadItem(names[i], reasons[i], rows[i] if rows else None) for i in sorted(reasons)]
     if bad and (on_bad == "raise" or len(bad) == total):
-        lines = [f"  {item.item}: {item.reason}" for item in bad[:LISTED]]
+        lines = [
+            f"  {'' if item.row is None else f'row {item.row}, '}{item.item}: {item.reason}" for item in bad[:LISTED]
+        ]
         if len(bad) > LISTED:
             lines.append(f"  and {len(bad) - LISTED} more")
         head, advice = (
             f"{len(bad)} of {total} images cannot be used",
-            '\nRepair or remove them, or skip them: on_bad="skip"',
+            '\nRepair or remove them; a fit can also skip them: on_bad="skip"',
         )
         if len(bad) == total:
             head, advice = "the image cannot be used" if total == 1 else f"none of the {total} images can be used", ""
@@ -199,7 +210,7 @@ def _read_in(
     ignored: list[str],
     expect: Expected | None,
 ) -> Images:
-    names = [item.name for item in items]
+    names, table_rows = [item.name for item in items], [item.row for item in items]
     # Pillow lets go of the interpreter's lock while it decodes; torch has its own threads, and is not put into others.
     spread: Callable[..., Iterator[Any]] = map if all(isinstance(item.thing, Tensor) for item in items) else pool.map
     headers, reasons = headers_of(items, spread, size, on_bad, expect)
@@ -208,10 +219,10 @@ def _read_in(
     planes = channels or (1 if all(header.grey for header in headers.values()) else 3)
     good = sorted(headers)
     pixels = _room(len(good), planes, wanted, torch.float32 if floating else torch.uint8)
-    rows = pixels.numpy()
+    rows, sizes = pixels.numpy(), np.zeros((len(good), 2), dtype=np.int64)
 
     def fill(place: int) -> None:
-        decoded = items[good[place]].pixels(planes, size)
+        decoded, sizes[place] = items[good[place]].pixels(planes, size)
         if decoded.shape[1:] != wanted:
             raise ValueError(f"decoded, it has {decoded.shape[1]} x {decoded.shape[2]} pixels, not {by_size(wanted)}")
         rows[place] = decoded
@@ -222,14 +233,15 @@ def _read_in(
             reasons[good[place]] = reason
             continue
         if place != len(kept):  # close the gap that a skipped image left; the threads write further on
-            rows[len(kept)] = rows[place]
+            rows[len(kept)], sizes[len(kept)] = rows[place], sizes[place]
         kept.append(good[place])
-    bad = report(names, len(items), reasons, on_bad)
+    bad = report(names, len(items), reasons, on_bad, table_rows)
     pixels = pixels[: len(kept)]
     if channels is None and planes == 3 and all(headers[i].grey for i in kept):
         pixels = pixels[:, :1].contiguous()  # the only coloured ones were bad
     labels = [items[i].label or "" for i in kept] if items[0].label is not None else None
-    return Images(pixels, labels, [names[i] for i in kept], bad, ignored, np.array(kept, dtype=np.int64))
+    places, sizes = np.array(kept, dtype=np.int64), sizes[: len(kept)]
+    return Images(pixels, labels, [names[i] for i in kept], bad, ignored, places, sizes)
 
 
 def headers_of(
@@ -258,7 +270,7 @@ def headers_of(
         else:
             headers[i] = header
     if not headers:
-        report([item.name for item in items], len(items), reasons, on_bad)
+        report([item.name for item in items], len(items), reasons, on_bad, [item.row for item in items])
     return headers, reasons
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from konspekt.core.errors import ConfigError, DataError
 from konspekt.data.bad_rows import bad_rows, without
 from konspekt.data.fields import Field
 from konspekt.data.idx import images_and_labels, is_idx
+from konspekt.data.image_arrays import all_equal
+from konspekt.data.image_tables import images_listed
 from konspekt.data.images import Images, ImageSchema, OnBad, read_images
 from konspekt.data.outside import images_of, is_outside, table_of
 from konspekt.data.sets import DataSet
@@ -27,7 +29,7 @@ from konspekt.data.table_files import is_csv
 from konspekt.data.tables import TableSchema, is_table, split_target
 from konspekt.data.targets import as_target
 
-__all__ = ["Encoded", "ImageReader", "Learned", "Opened", "Reader", "TableReader", "source_of"]
+__all__ = ["Encoded", "ImageReader", "Learned", "Opened", "Reader", "TableReader", "displayed", "source_of"]
 
 
 @dataclass
@@ -63,12 +65,16 @@ class Learned:
 
 @dataclass
 class Encoded:
-    """X as tensors, by what a fit learned. y: the targets of these items. names: what to call each item."""
+    """X as tensors, by what a fit learned. y: the targets of these items. names: what to call each item.
+
+    sizes: of images, (N, 2) int64, height and width of each before it was brought to a size; None for anything else.
+    """
 
     fields: dict[str, Field]
     y: Any
     names: list[Any]
     skipped: list[dict[str, str]] = field(default_factory=list)
+    sizes: NDArray[np.int64] | None = None
 
 
 class Reader(Protocol):
@@ -102,9 +108,13 @@ def source_of(X: Any, y: Any, validation: Any = None) -> dict[str, Any]:
     return {
         "source": X.name if isinstance(X, DataSet) else str(X) if named else f"{type(X).__name__} {shape}".strip(),
         "kind": "memory" if not named else "set" if isinstance(X, DataSet) else "path",
-        "target": str(y) if isinstance(y, (str, Path)) else list(y) if isinstance(y, tuple) else None,
+        "target": str(y) if isinstance(y, (str, Path)) else list(y) if _are_names(y) else None,
         "validation": held if isinstance(held, (float, str)) else None,  # else it is something that only the caller has
     }
+
+
+def _are_names(y: Any) -> bool:
+    return isinstance(y, tuple) and all(isinstance(name, str) for name in y)
 
 
 class TableReader:
@@ -289,50 +299,102 @@ class TableReader:
 
 
 class ImageReader:
-    """Images: a folder with a sub-folder for each class, paths, an array, Pillow images, an idx file."""
+    """Images: a folder with a sub-folder for each class, paths, an array, Pillow images, an idx file, a table of paths.
+
+    Of the estimator it takes `image_size`, `on_bad`, `stream` and, where it has one, `channels` (None, 1 or 3).
+    """
+
+    folders_are_classes: ClassVar[bool] = True  # whether a folder brings targets
 
     def open(self, estimator: Any, X: Any, y: Any) -> Opened:
-        """Read images for a fit; a folder and an idx file bring their own labels, everything else needs y."""
-        X, y = images_of(X, y, type(estimator).__name__, truth=True)
-        X, y = images_and_labels(X, y, type(estimator).__name__, truth=True, later=False)
+        """Read images for a fit; a folder and an idx file bring their own labels, everything else needs y.
+
+        Of a table of paths y names the column, or a tuple of columns.
+        """
+        where, truth = type(estimator).__name__, getattr(estimator, "supervised", True)
+        X, y = images_of(X, y, where, truth=truth)
+        X, y = images_and_labels(X, y, where, truth=truth, later=False)
+        X, y = self.listed(X, y, where, truth=truth)
         images = read_images(
-            X, image_size=estimator.image_size, on_bad=estimator.on_bad, labelled=y is None and _is_path(X)
+            X,
+            image_size=estimator.image_size,
+            channels=getattr(estimator, "channels", None),
+            on_bad=estimator.on_bad,
+            labelled=truth and y is None and self.folders_are_classes and _is_path(X),
         )
         return self._opened(estimator, images, y)
 
     def stream(self, estimator: Any, X: Any, y: Any, scratch: Scratch) -> Opened | None:
-        """A folder or a list of files that stay on the disk, or None; y as in `open`."""
+        """A folder, a list of files or a table of them that stay on the disk, or None; y as in `open`."""
         if is_idx(X):
             return None
+        where, truth = type(estimator).__name__, getattr(estimator, "supervised", True)
+        y = images_and_labels(None, y, where, truth=False, later=False)[1]
+        X, y = self.listed(X, y, where, truth=truth)
         images = stream_images(
             X,
             lambda need: is_larger(estimator.stream, need),
             image_size=estimator.image_size,
+            channels=getattr(estimator, "channels", None),
             on_bad=estimator.on_bad,
-            labelled=y is None and _is_path(X),
+            labelled=truth and y is None and self.folders_are_classes and _is_path(X),
         )
         return None if images is None else self._opened(estimator, images, y)
 
+    def listed(self, X: Any, y: Any, where: str, *, truth: bool) -> tuple[Any, Any]:
+        """X and y, where what is a table of paths has become the images that it names."""
+        return images_listed(X, y, where, truth=truth)
+
+    def targets(self, images: Images, y: Any, where: str, *, truth: bool) -> Any:
+        """The targets of these images, which are some of those offered; None where there are none."""
+        if y is None:
+            if truth and images.labels is None:
+                bring = (
+                    "only folders and idx files bring labels"
+                    if self.folders_are_classes
+                    else "a folder brings none: give an array of numbers, or in the place of the folder a csv file of paths "
+                    "and the name of its column (target=COLUMN on the command line)"
+                )
+                raise DataError(f"{where}: requires y to be passed, but the target y is None; {bring}")
+            return None if images.labels is None else np.array(images.labels)
+        if isinstance(y, str):
+            out = ", or leave y (target=) out where sub-folders are the classes" if self.folders_are_classes else ""
+            raise DataError(f"{where}: y={y!r}: images have no column of that name; give an array of labels{out}")
+        y = as_target(y, where)
+        offered = len(images) + len(images.bad)
+        if len(y) != offered:
+            raise DataError(f"{where}: X has {offered} images and y has {len(y)} labels; they must be as many")
+        if getattr(y, "ndim", 1) == 2 and hasattr(y, "iloc"):  # several targets, which have names
+            return y.iloc[images.kept].reset_index(drop=True)
+        return np.asarray(y)[images.kept]
+
     def _opened(self, estimator: Any, images: Images, y: Any) -> Opened:
-        y = self._labels(estimator, images, y, truth=True)
+        where = type(estimator).__name__
+        y = self.targets(images, y, where, truth=getattr(estimator, "supervised", True))
         if len(images) < 2:
-            raise DataError(f"{type(estimator).__name__}: there is 1 sample only; at least 2 are needed")
+            raise DataError(f"{where}: there is 1 sample only; at least 2 are needed")
         return Opened(images, len(images), y, _skipped(images))
 
     def learn(self, estimator: Any, opened: Opened, train: NDArray[np.int64]) -> Learned:
         """Learn the statistics of the channels from the training images."""
         images: Images = opened.data
-        resize = estimator.image_size is not None
+        convert = getattr(estimator, "channels", None) is not None
+        rules = {"resize": estimator.image_size is not None, "convert": convert}
         files = images.files if isinstance(images, StreamedImages) else None
+        if all_equal(images.pixels) if files is None else files.all_equal():
+            raise DataError(
+                f"{type(estimator).__name__}: all {len(images)} images are the same, pixel for pixel, such as "
+                f"{images.names[0]} and {images.names[1]}: there is nothing to learn from them; look at how they were made"
+            )
         if files is None:
             some = replace(images, pixels=images.pixels[train]) if len(train) < len(images) else images
-            schema = ImageSchema.learn(some, resize=resize)
+            schema = ImageSchema.learn(some, **rules)
         else:
-            schema = files.learn(train, resize=resize)
+            schema = files.learn(train, **rules)
 
         def show(item: int) -> dict[str, Any]:
             pixels = images.pixels[item] if files is None else torch.from_numpy(files.read(np.array([item]))["x"][0])
-            return {"image": _displayed(pixels), "name": images.names[item]}
+            return {"image": displayed(pixels), "name": images.names[item]}
 
         def facts() -> dict[str, Any]:
             shape = {"channels": schema.channels, "height": schema.height, "width": schema.width, "dtype": schema.dtype}
@@ -342,6 +404,10 @@ class ImageReader:
         splits = sorted(set(images.labels or []) & {"train", "test", "val", "valid", "validation"})
         if splits:
             notes.append(f"classes named {', '.join(splits)}: is this a folder of splits? Then give one of its folders")
+        # The first part of a name within a folder is the class.
+        lost = sorted({bad.item.split("/")[0] for bad in images.bad} - set(images.labels or []))
+        if lost and images.labels:
+            notes.append(f"no image is left of the classes {', '.join(lost)}: the model does not know them")
         if images.bad:
             notes.append(f"{len(images.bad)} images could not be read and were skipped; data.json lists them")
         if images.ignored:
@@ -351,33 +417,18 @@ class ImageReader:
 
     def encode(self, estimator: Any, X: Any, y: Any = None, *, truth: bool = False, on_bad: OnBad = "raise") -> Encoded:
         """Encode images in the way of the training; items are called by their paths or "image 17"."""
-        X, y = images_of(X, y, type(estimator).__name__, truth=truth)
-        X, y = images_and_labels(X, y, type(estimator).__name__, truth=truth, later=True)
-        labelled = truth and y is None and _is_path(X)
+        where, truth = type(estimator).__name__, truth and getattr(estimator, "supervised", True)
+        X, y = images_of(X, y, where, truth=truth)
+        X, y = images_and_labels(X, y, where, truth=truth, later=True)
+        X, y = self.listed(X, y, where, truth=truth)
+        labelled = truth and y is None and self.folders_are_classes and _is_path(X)
         images = estimator.schema_.encode(X, on_bad, labelled=labelled)
-        y = self._labels(estimator, images, y, truth=truth)
-        return Encoded({"x": images.pixels}, y, images.names, _skipped(images))
+        y = self.targets(images, y, where, truth=truth)
+        return Encoded({"x": images.pixels}, y, images.names, _skipped(images), images.sizes)
 
     def schema(self, value: Mapping[str, Any]) -> ImageSchema:
         """The schema out of a model's config.json."""
         return ImageSchema.from_json(dict(value))
-
-    @staticmethod
-    def _labels(estimator: Any, images: Images, y: Any, *, truth: bool) -> Any:
-        where = type(estimator).__name__
-        if y is None:
-            if truth and images.labels is None:
-                raise DataError(
-                    f"{where}: requires y to be passed, but the target y is None; only folders and idx files bring labels"
-                )
-            return None if images.labels is None else np.array(images.labels)
-        if isinstance(y, str):
-            raise DataError(f"{where}: y={y!r}: images have no column of that name; give an array of labels")
-        y = np.asarray(as_target(y, where))
-        offered = len(images) + len(images.bad)
-        if len(y) != offered:
-            raise DataError(f"{where}: X has {offered} images and y has {len(y)} labels; they must be as many")
-        return y[images.kept]
 
 
 def _as_array(X: Tensor, where: str) -> NDArray[Any]:
@@ -409,10 +460,11 @@ def _is_path(X: Any) -> bool:
 
 
 def _skipped(images: Images) -> list[dict[str, str]]:
-    return [{"item": b.item, "reason": b.reason} for b in images.bad]
+    """What was left out; of a table of paths, with the row."""
+    return [{"item": b.item, "reason": b.reason} | ({} if b.row is None else {"row": str(b.row)}) for b in images.bad]
 
 
-def _displayed(pixels: Tensor) -> NDArray[np.uint8]:
+def displayed(pixels: Tensor) -> NDArray[np.uint8]:
     """One image (C, H, W) as an 8-bit picture, (H, W) or (H, W, 3); floats are stretched from least to largest."""
     image = pixels.numpy()
     if image.dtype != np.uint8:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -229,7 +230,8 @@ class NumberTargets:
         try:
             values = y.astype(np.float64)
         except (ValueError, TypeError) as error:
-            raise DataError(f"{where}: the target of a regression must be numeric ({error})") from None
+            text = re.sub(r"np\.str_\((.*)\)$", r"\1", str(error))
+            raise DataError(f"{where}: the target of a regression must be numeric ({text})") from None
         if values.ndim not in (1, 2) or values.shape[-1] == 0:
             raise DataError(f"{where}: y must be (N,) or (N, T), got shape {values.shape}")
         _check_finite(values, where)  # again: text can say infinity too
@@ -256,7 +258,10 @@ class NumberTargets:
         values = self._numbers(y, where)
         values = values.reshape(len(values), -1)
         if values.shape[1] != self.num_targets:
-            raise DataError(f"{where}: y has {values.shape[1]} columns, the training had {self.num_targets}")
+            raise DataError(
+                f"{where}: y has {values.shape[1]} column{'s' * (values.shape[1] != 1)}, the training had {self.num_targets}: "
+                f"{', '.join(self.names[:20])}"
+            )
         return self._standardised(values, where)
 
     def decode(self, standardised: Tensor) -> NDArray[np.float64]:

@@ -124,20 +124,23 @@ class NeuralEstimator(Training, Estimator):
     def check_outputs(self, outputs: dict[str, Any], where: str) -> None:
         """Raise ConfigError where the outputs of a net of the user's own are not of the shape that is wanted."""
 
-    def learn_targets(self, y: Any, train: NDArray[np.int64]) -> tuple[Any, Tensor | None]:
-        """What is to be predicted, learned from the training items, and its tensor; None where there is nothing."""
+    def learn_targets(self, y: Any, train: NDArray[np.int64]) -> tuple[Any, Tensor | dict[str, Tensor] | None]:
+        """What is to be predicted, learned from the training items, and its tensor, which is field "y" of a batch.
+
+        Of several tensors, a dict with their names; None where nothing is predicted.
+        """
         return None, None
 
-    def encode_targets(self, y: Any) -> Tensor | None:
-        """The tensor of other items' targets, as `learn_targets` made it; None where nothing is predicted."""
+    def encode_targets(self, y: Any) -> Tensor | dict[str, Tensor] | None:
+        """The tensors of other items' targets, as `learn_targets` made them; None where nothing is predicted."""
         return None if self.targets_ is None else self.targets_.encode(y, type(self).__name__)
 
     def strata(self, y: Any) -> NDArray[np.int64] | None:
         """The stratum of each item, (N,), of which training and validation get even shares; None: one for all."""
         return None
 
-    def exhibit(self, run: Run) -> None:
-        """What the report should show of this system besides: calls of `run.keep`."""
+    def exhibit(self, run: Run, splits: Splits) -> None:
+        """What the report should show of this system besides: calls of `run.keep`. splits: the data of the fit."""
 
     def make_transform(self) -> Transform | None:
         """What is done to each training batch: augmentation."""
@@ -293,7 +296,7 @@ class NeuralEstimator(Training, Estimator):
         learned = self.reader.learn(self, opened, train.numpy())
         self.schema_ = learned.schema
         self.targets_, target = self.learn_targets(opened.y, train.numpy())
-        fields = dict(learned.fields) | ({} if target is None else {"y": target})
+        fields = dict(learned.fields) | _named(target)
         self.check_training(len(held) > 0 or (validation is not None and not is_share))
         fields = {name: field.to(device) for name, field in fields.items()}
         make: Callable[..., Resident] = partial(Resident, fields, device=device)
@@ -381,9 +384,8 @@ class NeuralEstimator(Training, Estimator):
         """X as the fields that the net was trained on; with `truth`, also the targets, if there are any, as field "y"."""
         check_is_fitted(self, "schema_")
         encoded = self.reader.encode(self, *self._unpacked(X, y), truth=truth, on_bad=on_bad)
-        target = self.encode_targets(encoded.y) if truth and encoded.y is not None else None
-        if target is not None:
-            encoded.fields["y"] = target
+        if truth and encoded.y is not None:
+            encoded.fields |= _named(self.encode_targets(encoded.y))
         return encoded
 
     def outputs(self, X: Any) -> dict[str, Tensor]:
@@ -410,7 +412,15 @@ class NeuralEstimator(Training, Estimator):
 
     def evaluate(self, X: Any, y: Any = None) -> dict[str, float]:
         """Measures of the predictions for X against y: those that training logs, and more by the task."""
-        batches = self._batches(self.encode(X, y, truth=True, on_bad=self.on_bad))
+        encoded = self.encode(X, y, truth=True, on_bad=self.on_bad)
+        if encoded.skipped:
+            first, out = encoded.skipped[0], len(encoded.skipped)
+            warnings.warn(
+                f"{out} of {out + len(encoded.names)} items could not be used, and are not in these measures, such as "
+                f"{first['item']}: {first['reason']}",
+                stacklevel=2,
+            )
+        batches = self._batches(encoded)
         self.objective_.eval()
         return self.objective_.evaluate(batches)
 
@@ -467,6 +477,11 @@ class NeuralEstimator(Training, Estimator):
             self.device = "auto"
             device = choose_device(self.device)
         self.objective_ = objective.to(device).eval()
+
+
+def _named(target: Tensor | dict[str, Tensor] | None) -> dict[str, Tensor]:
+    """The fields that a target gives a batch."""
+    return {} if target is None else target if isinstance(target, dict) else {"y": target}
 
 
 def _widened(batch: Batch) -> Batch:

@@ -86,6 +86,14 @@ def open_past(estimator: NeuralEstimator, resume: str | Path | None) -> dict[str
     return past
 
 
+def say(estimator: NeuralEstimator, run: Run, note: str) -> None:
+    """Write a line to log.txt and, with `verbose`, to the terminal."""
+    run.log(note)
+    if estimator.verbose and (run.team is None or run.team.leads):
+        width = shutil.get_terminal_size((80, 24)).columns
+        print(textwrap.fill(note, width, subsequent_indent="  "), flush=True)  # noqa: T201, what `verbose` is for
+
+
 def begin(
     estimator: NeuralEstimator,
     run: Run,
@@ -104,10 +112,7 @@ def begin(
     import yaml
 
     for note in learned.notes:
-        run.log(note)
-        if estimator.verbose and (run.team is None or run.team.leads):
-            width = shutil.get_terminal_size((80, 24)).columns
-            print(textwrap.fill(note, width, subsequent_indent="  "), flush=True)  # noqa: T201, what `verbose` is for
+        say(estimator, run, note)
     if run.path is None:
         return
     if "tensorboard" in estimator.logs:
@@ -254,7 +259,7 @@ def finish(
         scores = estimator.objective_.evaluate(measured)
         arrays = _write_predictions(estimator, run, measured)
     estimator.facts_["scores"] = scores
-    estimator.exhibit(run)
+    estimator.exhibit(run, splits)
     if not splits.external:
         _write_items(run, learned, estimator.targets_, arrays)
     timings["evaluate"] = time.perf_counter() - begun

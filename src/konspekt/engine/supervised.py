@@ -40,7 +40,7 @@ class Classification(Objective):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Field]:
-        return {"logits": self.model(*inputs_of(batch, self.fields))}
+        return {"logits": self._logits_of(batch)}
 
     def loss(self, batch: Batch, player: str) -> dict[str, Tensor]:
         logits, y = self._logits(batch)
@@ -67,8 +67,10 @@ class Classification(Objective):
         return batch | {"y": torch.multinomial(logits.float().softmax(1), 1)[:, 0]}
 
     def _logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits, y = self.model(*inputs_of(batch, self.fields)), batch["y"]
-        return logits, y  # type: ignore[return-value]
+        return self._logits_of(batch), batch["y"]  # type: ignore[return-value]
+
+    def _logits_of(self, batch: Batch) -> Tensor:
+        return self.model(*inputs_of(batch, self.fields))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def evaluate(self, batches: Batches) -> dict[str, float]:
@@ -96,14 +98,16 @@ class Regression(Objective):
         self.fields = fields
 
     def forward(self, batch: Batch) -> dict[str, Field]:
-        return {"prediction": self.model(*inputs_of(batch, self.fields))}
+        return {"prediction": self._prediction(batch)}
 
     def loss(self, batch: Batch, player: str) -> dict[str, Tensor]:
-        return {"loss": F.mse_loss(self.model(*inputs_of(batch, self.fields)), batch["y"])}  # type: ignore[arg-type]
+        return {"loss": F.mse_loss(self._prediction(batch), batch["y"])}  # type: ignore[arg-type]
 
     def item_losses(self, batch: Batch) -> Tensor:
-        prediction = self.model(*inputs_of(batch, self.fields))
-        return (prediction - batch["y"]).square().mean(dim=1)  # type: ignore[no-any-return]
+        return (self._prediction(batch) - batch["y"]).square().mean(dim=1)  # type: ignore[operator]
+
+    def _prediction(self, batch: Batch) -> Tensor:
+        return self.model(*inputs_of(batch, self.fields))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def sample_targets(self, batch: Batch) -> Batch:
@@ -111,7 +115,7 @@ class Regression(Objective):
 
         With that variance the loss, a mean over T targets, is the negative log-likelihood up to a constant.
         """
-        prediction = self.model(*inputs_of(batch, self.fields))
+        prediction = self._prediction(batch)
         return batch | {"y": prediction + (prediction.shape[1] / 2) ** 0.5 * torch.randn_like(prediction)}
 
     @torch.no_grad()
@@ -119,7 +123,7 @@ class Regression(Objective):
         """Loss, and R^2: the share of the targets' variance that is explained, averaged over targets."""
         errors, truths = [], []
         for batch in batches.epoch(0):
-            errors.append((self.model(*inputs_of(batch, self.fields)) - batch["y"]).double())
+            errors.append((self._prediction(batch) - batch["y"]).double())  # type: ignore[operator]
             truths.append(batch["y"].double())  # type: ignore[union-attr]
         error, truth = torch.cat(errors), torch.cat(truths)
         values = {"loss": float(error.square().mean())}

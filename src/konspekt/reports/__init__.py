@@ -6,6 +6,7 @@ page.py         the headline, and the page
 sections.py     what each part of the page says
 quality.py      the quality of the data, leakage, what was left out
 training.py     the training's curves
+pruned.py       quality against size, where something was pruned
 predictions.py  the parts about single predictions
 classes.py      the parts about classes
 classwise.py    precision, recall and the like of single classes

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from konspekt.reports.drawers import beside_row, draw, table_of
 from konspekt.reports.predictions import predictions, worst
+from konspekt.reports.pruned import PRUNING, pruning
 from konspekt.reports.quality import leakage, left_out, quality
 from konspekt.reports.reading import Folder, dicts, mapping
 from konspekt.reports.templates import Bar, Tile, beside, bullets, facts, heading, part, sentence, table
@@ -130,6 +131,8 @@ def kept(folder: Folder) -> Markup | None:
     """What the system itself kept, but for what stands with the training already."""
     elsewhere = bool(folder.stages and range_test(folder)[0])
     shown = {name: k for name, k in folder.kept.items() if not (elsewhere and is_range_test(name))}
+    if pruning(folder) is not None:
+        shown.pop(PRUNING)
     parts = (heading(title(name)) + draw(name, k.get("kind"), k.get("value")) for name, k in shown.items())
     return Markup().join(parts) or None
 
@@ -257,6 +260,7 @@ def _python(config: dict[str, Any]) -> str:
 SECTIONS: tuple[tuple[str, str, Callable[[Folder], Markup | None]], ...] = (
     ("problems", "Warnings", problems),
     ("data", "Data", data),
+    ("pruning", "Pruning", pruning),
     ("training", "Training", training),
     ("predictions", "Predictions", predictions),
     ("worst", "Largest losses", worst),

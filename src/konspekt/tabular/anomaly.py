@@ -358,7 +358,7 @@ class AnomalyDetector(OutlierMixin, NeuralEstimator):
                 self._seen = splits.in_order, scores, outputs["errors"].numpy()
         return objective
 
-    def exhibit(self, run: Run) -> None:
+    def exhibit(self, run: Run, splits: Splits) -> None:
         """How the errors of the training rows are spread, with the threshold; and the oddest of them, with the reason."""
         in_order, scores, errors = self.__dict__.pop("_seen")
         items = in_order.items.numpy()

@@ -23,7 +23,7 @@ from konspekt.core.runs import Run
 from konspekt.data.readers import TableReader
 from konspekt.data.tables import TableSchema
 from konspekt.data.targets import ClassTargets, NumberTargets
-from konspekt.engine.neural import NeuralClassifier, NeuralRegressor
+from konspekt.engine.neural import NeuralClassifier, NeuralRegressor, Splits
 from konspekt.engine.supervised import Classification, Regression
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class LogisticClassifier(NeuralClassifier):
         """The largest weights as bars."""
         return draw_weights(self.weights())
 
-    def exhibit(self, run: Run) -> None:
+    def exhibit(self, run: Run, splits: Splits) -> None:
         """The weights, for the report; a net of the user's own has no such table."""
         if self.model is None:
             _keep(run, self.weights())
@@ -246,7 +246,7 @@ class LinearRegressor(NeuralRegressor):
         """The largest weights as bars."""
         return draw_weights(self.weights())
 
-    def exhibit(self, run: Run) -> None:
+    def exhibit(self, run: Run, splits: Splits) -> None:
         """The weights, for the report; a net of the user's own has no such table."""
         if self.model is None:
             _keep(run, self.weights())

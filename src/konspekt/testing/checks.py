@@ -10,6 +10,7 @@ that must not pass one says so, with the reason, in `@system(waive={"resume": "w
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import os
 import random
@@ -26,11 +27,13 @@ from konspekt.core import folders
 from konspekt.core.errors import ConfigError, KonspektError
 from konspekt.core.estimator import load
 from konspekt.core.params import build, params_of
-from konspekt.core.registry import Entry
+from konspekt.core.registry import Entry, lookup
 from konspekt.core.runs import read_metrics
 from konspekt.core.seeds import mix
+from konspekt.engine.neural import NeuralEstimator
 from konspekt.reports.page import report
 from konspekt.testing.tiny import tiny
+from konspekt.vision.augment import augment
 
 __all__ = ["CHECKS", "ContractError", "checks_of", "smallest"]
 
@@ -48,10 +51,18 @@ def require(holds: bool, message: str) -> None:
 
 
 def smallest(entry: Entry, **changes: Any) -> Any:
-    """The estimator at its smallest size, unfitted."""
+    """The estimator at its smallest size, unfitted. One that `takes_fitted` names another gets that one, fitted."""
     cls = entry.load()
     small = {"epochs": 2, "batch_size": 8, "hidden": (8,), "random_state": 0}
+    if inner := getattr(cls, "takes_fitted", None):
+        small["model"] = _fitted(inner)
     return cls(**{k: v for k, v in small.items() if k in params_of(cls)} | changes)
+
+
+@functools.cache
+def _fitted(name: str) -> Any:
+    entry = lookup("estimator", name)
+    return smallest(entry).fit(*_data(entry))
 
 
 def _data(entry: Entry, items: int = 24) -> tuple[Any, Any]:
@@ -59,7 +70,9 @@ def _data(entry: Entry, items: int = 24) -> tuple[Any, Any]:
 
 
 def _outputs(estimator: Any, X: Any) -> np.ndarray[Any, Any]:
-    return np.asarray(estimator.predict_proba(X) if hasattr(estimator, "predict_proba") else estimator.predict(X))
+    """What it says of X: probabilities, or predictions, or features."""
+    says = next(m for m in ("predict_proba", "predict", "transform") if hasattr(estimator, m))
+    return np.asarray(getattr(estimator, says)(X))
 
 
 def _weights(folder: Path) -> bytes:
@@ -95,12 +108,10 @@ def check_params(entry: Entry, folder: Path) -> None:
 
 
 def check_fit(entry: Entry, folder: Path) -> None:
-    """`fit` returns self, keeps the parameters, learns into names that end in "_"; predictions have the right form.
+    """`fit` returns self, keeps the parameters, learns into names that end in "_"; what it says of X has the right form.
 
     Where the estimator is not `supervised`, it learns the same without y.
     """
-    from sklearn.base import is_regressor
-
     X, y = _data(entry)
     estimator = smallest(entry)
     before = dict(estimator.get_params())
@@ -109,6 +120,19 @@ def check_fit(entry: Entry, folder: Path) -> None:
     stray = [n for n in vars(estimator) if n not in before and not n.endswith("_") and not n.startswith("_")]
     require(not stray, f"learned names must end in '_': {stray}")
     state = dict(vars(estimator))
+    for says, form in (("predict", _check_predictions), ("transform", _check_features)):
+        if hasattr(estimator, says):
+            form(entry, estimator, X, y)
+    if hasattr(estimator, "evaluate"):
+        if not getattr(estimator, "supervised", True):
+            require(bool(np.isfinite(estimator.evaluate(X)["loss"])), "evaluate without y gives no finite loss")
+        require(bool(np.isfinite(estimator.evaluate(X, y)["loss"])), "evaluate gives no finite loss")
+    require(vars(estimator) == state, "predict, transform or evaluate changed the estimator")
+
+
+def _check_predictions(entry: Entry, estimator: Any, X: Any, y: Any) -> None:
+    from sklearn.base import is_regressor
+
     predicted = np.asarray(estimator.predict(X))
     require(len(predicted) == len(X), f"{len(predicted)} predictions for {len(X)} items")
     if hasattr(estimator, "predict_proba"):
@@ -123,17 +147,27 @@ def check_fit(entry: Entry, folder: Path) -> None:
         require(predicted.dtype == np.float64, f"predictions are {predicted.dtype}, not float64")
     if not getattr(estimator, "supervised", True):
         require(bool((np.asarray(smallest(entry).fit(X).predict(X)) == predicted).all()), "y changed what was learned")
-        require(bool(np.isfinite(estimator.evaluate(X)["loss"])), "evaluate without y gives no finite loss")
-    require(bool(np.isfinite(estimator.evaluate(X, y)["loss"])), "evaluate gives no finite loss")
-    require(vars(estimator) == state, "predict changed the estimator")
+
+
+def _check_features(entry: Entry, estimator: Any, X: Any, y: Any) -> None:
+    made = np.asarray(estimator.transform(X))
+    require(made.ndim == 2 and len(made) == len(X), f"features of {len(X)} items are {made.shape}")
+    require(made.dtype.kind == "f" and bool(np.isfinite(made).all()), "features are no finite floats")
+    names = estimator.get_feature_names_out()
+    require(len(set(names)) == made.shape[1], f"{made.shape[1]} features have {len(set(names))} names")
+    if not getattr(estimator, "supervised", True):
+        require(
+            np.array_equal(smallest(entry).fit_transform(X), made),
+            "y changed what was learned, or fit_transform differs",
+        )
 
 
 def check_save(entry: Entry, folder: Path) -> None:
-    """A saved model predicts the same to the bit, and saves to the same weights."""
+    """A saved model says the same to the bit, and saves to the same weights."""
     X, y = _data(entry)
     estimator = smallest(entry).fit(X, y)
     back = load(estimator.save(folder / "model"))
-    require(np.array_equal(_outputs(estimator, X), _outputs(back, X)), "the loaded model predicts something else")
+    require(np.array_equal(_outputs(estimator, X), _outputs(back, X)), "the loaded model says something else")
     back.save(folder / "again")
     require(_weights(folder / "model") == _weights(folder / "again"), "the loaded model has other weights")
     estimator.save(folder / "model")
@@ -147,8 +181,9 @@ def check_repeat(entry: Entry, folder: Path) -> None:
     random.seed(1)
     np.random.seed(1)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
+    held = {"validation_fraction": 0.25} if "validation_fraction" in params_of(entry.load()) else {}
     for seed, name in ((0, "a"), (0, "b"), (1, "c")):
-        smallest(entry, random_state=seed, validation_fraction=0.25).fit(X, y).save(folder / name)
+        smallest(entry, random_state=seed, **held).fit(X, y).save(folder / name)
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
     require(bool((before[0] == after[0]).all()) and before[1:] == after[1:], "fit touched the caller's generators")
     require(_weights(folder / "a") == _weights(folder / "b"), "the same seed gives other weights")
@@ -248,22 +283,26 @@ def check_bad_input(entry: Entry, folder: Path) -> None:
 
     table = {
         "empty": (numbers[:0], labels[:0]),
-        "one row": (numbers[:1], labels[:1]),
         "NaN in an array": (spoiled(np.nan), labels),
         "inf": (spoiled(np.inf), labels),
         "strings": (np.full(numbers.shape, "a"), labels),
-        "y too short": (numbers, labels[:-1]),
         "X is None": (None, labels),
         "X is a number": (3, labels),
     }
-    if getattr(entry.load(), "supervised", True):
+    cls = entry.load()
+    if hasattr(cls, "predict"):  # else X is read by `transform` only, where one row will do
+        table["one row"] = (numbers[:1], labels[:1])
+        table["y too short"] = (numbers, labels[:-1])
+    if getattr(cls, "supervised", True):
         table["y missing"] = (numbers, None)
         table["a target missing"] = (numbers, np.where(labels == 0, np.nan, 1.0))
-    if hasattr(entry.load(), "predict_proba"):
+    if hasattr(cls, "predict_proba"):
         table["one class"] = (numbers, np.zeros(8))
     for name, (bad_X, bad_y) in table.items():
         try:
-            smallest(entry).fit(bad_X, bad_y)
+            fitted = smallest(entry).fit(bad_X, bad_y)
+            if not hasattr(cls, "predict"):
+                fitted.transform(bad_X)
         except (KonspektError, TypeError) as error:
             require(len(str(error)) > 20, f"{name}: the message says too little: {error}")
         except Exception as error:
@@ -363,18 +402,154 @@ def check_init(entry: Entry, folder: Path) -> None:
         require(bool((weights[0] == weights[1]).all()), "it does not draw from torch's generator")
 
 
+def _smallest_image(text: str) -> int:
+    """The side of the smallest square image that a net's builder takes; each refusal before must name the size."""
+    message = "at least 1 x 1"
+    for side in range(1, 513):
+        try:
+            build("net", text, 3, 4, (side, side))
+        except ConfigError as error:
+            message = str(error)
+            require(f"({side}, {side})" in message, f"the refusal of {side} x {side} does not name it: {message}")
+        else:
+            require(
+                side == 1 or f"at least {side} x {side}" in message, f"it takes {side} x {side}, but says: {message}"
+            )
+            return side
+    raise ContractError("it refuses 512 x 512 pixels")
+
+
 def check_net(entry: Entry, folder: Path) -> None:
-    """It makes logits of the right shape, and the gradient reaches all parameters."""
+    """At the smallest size that it takes, thinned, it makes logits, and the gradient reaches all parameters.
+
+    One pixel less is refused; other channels and images that are not square are taken; its state goes into another such net;
+    `heads` are the modules that make the logits; every argument has a default.
+    """
+    signature = inspect.signature(entry.load()).parameters
+    require(all(p.default is not inspect.Parameter.empty for p in signature.values()), "an argument has no default")
+    text = f"{entry.name}(width=0.125)" if "width" in signature else entry.name
+    side, items, classes = _smallest_image(text), 4, 4
+    for size in ((side - 1, side), (side, side - 1)) if side > 1 else ():
+        try:
+            build("net", text, 3, classes, size)
+        except ConfigError as error:
+            require(str(size) in str(error), f"the refusal of {size} does not name it: {error}")
+        else:
+            raise ContractError(f"{size} is accepted, {(side - 1, side - 1)} is not")
+
+    def logits(net: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+        out = net(images)
+        require(net.training or isinstance(out, Tensor), "in evaluation it gives something beside the logits")
+        every = out if isinstance(out, tuple) else (out,)
+        for part in every:
+            require(part.shape == (items, classes), f"logits are {tuple(part.shape)}, not {(items, classes)}")
+            require(bool(torch.isfinite(part).all()), "logits are not finite")
+        return every
+
     torch.manual_seed(0)
-    net = build("net", entry.name, 3, 5, (32, 32))
-    out = net(torch.rand(4, 3, 32, 32))
-    require(out.shape == (4, 5), f"logits are {tuple(out.shape)}, not (4, 5)")
-    weights = list(net.parameters())
-    gradients = torch.autograd.grad(out.square().sum(), weights)
-    still = [n for (n, _), g in zip(net.named_parameters(), gradients, strict=True) if not bool(g.any())]
-    require(not still, f"no gradient reaches {', '.join(still)}")
-    required = inspect.signature(entry.load()).parameters
-    require(all(p.default is not inspect.Parameter.empty for p in required.values()), "an argument has no default")
+    still: set[str] | None = None
+    for _ in range(4):  # in a net of two maps a ReLU may be shut for a whole batch
+        net = build("net", text, 3, classes, (side, side))
+        images = torch.randn(items, 3, side, side)
+        trained = logits(net.train(), images)
+        weights = dict(net.named_parameters())
+        loss = torch.stack([(part * torch.randn_like(part)).sum() for part in trained]).sum()
+        gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        shut = {n for n, g in zip(weights, gradients, strict=True) if g is None or not bool(g.any())}
+        still = shut if still is None else still & shut
+        if not still:
+            break
+    require(not still, f"no gradient reaches {', '.join(sorted(still or ()))}")
+    if len(trained) > 1:
+        require(net.aux_weight > 0, "auxiliary heads have no weight")
+        require(len(trained) == len(net.heads), f"{len(trained)} logits in training, and {len(net.heads)} heads")
+
+    with torch.no_grad():
+        (first,) = logits(net.eval(), images)
+        again = build("net", text, 3, classes, (side, side))
+        again.load_state_dict(net.state_dict())
+        require(torch.equal(first, logits(again.eval(), images)[0]), "with the same state it gives other logits")
+        wide = build("net", text, 1, classes, (side, side + 3))
+        logits(wide.train(), torch.randn(items, 1, side, side + 3))
+        logits(wide.eval(), torch.randn(items, 1, side, side + 3))
+        require(bool(net.heads), "it names no head")
+        for name in net.heads:
+            head = net.get_submodule(name)
+            require(len(head.weight) == classes, f"the head {name} has {len(head.weight)} rows for {classes} classes")
+        for parameter in net.get_submodule(net.heads[0]).parameters():
+            parameter.zero_()
+        (flat,) = logits(net, images)
+        require(torch.equal(flat, flat[:1].expand_as(flat)), f"its output does not come from the head {net.heads[0]}")
+
+
+# -- augmentations --------------------------------------------------------------------------------------------------------
+
+
+def _pictures(channels: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Twelve images with numbers and labels, not square."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (12, channels, 17, 20), generator=generator, dtype=torch.uint8)
+    x = x if dtype is torch.uint8 else x.float() / 255
+    return {"x": x, "index": torch.arange(12) * 7 + 3, "y": torch.arange(12)}
+
+
+def check_augment(entry: Entry, folder: Path) -> None:
+    """Shape and dtype stay, the seed decides, the batch it is given is left alone, and with p=0 nothing happens."""
+    names = (entry.name,)
+    for channels in (1, 3):
+        for dtype in (torch.uint8, torch.float32):
+            batch = _pictures(channels, dtype)
+            before, x = copy.deepcopy(batch), batch["x"]
+            made = [augment(batch, names=names, seed=s, epoch=e)["x"] for s, e in ((0, 0), (0, 0), (1, 0), (0, 1))]
+            where = f"of {channels} channels, {dtype}"
+            require(
+                all(bool((batch[name] == before[name]).all()) for name in before), f"images {where} are overwritten"
+            )
+            require(all(m.shape == x.shape and m.dtype is dtype for m in made), f"images {where} change shape or dtype")
+            require(torch.equal(made[0], made[1]), f"images {where}: the same seed gives other images")
+            if channels == 3:
+                for again, what in ((made[2], "seed"), (made[3], "epoch")):
+                    require(not torch.equal(made[0], again), f"images {where}: another {what} gives the same images")
+            if "p" in params_of(entry.load()):
+                still = augment(batch, names=(f"{entry.name}(p=0)",), seed=0, epoch=0)["x"]
+                require(torch.equal(still, x), f"images {where} change with p=0")
+
+
+def check_augment_item(entry: Entry, folder: Path) -> None:
+    """What happens to an image does not depend on its batch; of floats, but for the last bits."""
+    for channels in (1, 3):
+        for dtype in (torch.uint8, torch.float32):
+            batch = _pictures(channels, dtype)
+            whole = augment(batch, names=(entry.name,), seed=0, epoch=0)["x"]
+            for items in (torch.tensor([4]), torch.tensor([9, 2, 5])):
+                part = augment({k: v[items] for k, v in batch.items()}, names=(entry.name,), seed=0, epoch=0)["x"]
+                apart = float((part.float() - whole[items].float()).abs().max())
+                require(
+                    apart <= (0 if dtype is torch.uint8 else 1e-5), f"in another batch an image differs by {apart:g}"
+                )
+
+
+def check_augment_boxes(entry: Entry, folder: Path) -> None:
+    """A bright rectangle, its mask and its box stay together."""
+    mask = torch.zeros(64, 32, 36, dtype=torch.long)
+    mask[:, 9:21, 8:25] = 1
+    box = torch.tensor([8.0, 9.0, 25.0, 21.0]).repeat(64, 1)
+    batch = {"x": mask[:, None].float(), "index": torch.arange(64), "masks": mask, "boxes": box}
+    out = augment(batch, names=(entry.name,), seed=0, epoch=0)
+    require(out["masks"].dtype is mask.dtype and out["boxes"].shape == box.shape, "masks or boxes change their form")
+    moved = bool((out["masks"] != mask).any())
+    require(moved == bool((out["boxes"] != box).any()), "masks move without boxes, or boxes without masks")
+    if not moved:
+        return
+    bright = out["x"][:, 0] > 0.5
+    apart = float((bright != (out["masks"] == 1)).float().mean())
+    require(apart < 0.02, f"{apart:.1%} of the pixels belong to the rectangle by image or mask alone")
+    for item, seen in enumerate(out["masks"] == 1):
+        rows, columns = seen.any(1).nonzero(), seen.any(0).nonzero()
+        if len(rows):
+            around = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            off = max(abs(float(a) - float(b)) for a, b in zip(around, out["boxes"][item], strict=True))
+            require(off <= 1.5, f"item {item}: the box is {off:.1f} pixels away from its rectangle")
 
 
 CHECKS: dict[str, dict[str, Check]] = {
@@ -393,16 +568,33 @@ CHECKS: dict[str, dict[str, Check]] = {
     "schedule": {"schedule": check_schedule},
     "activation": {"activation": check_activation},
     "init": {"init": check_init},
+    "augmentation": {
+        "augment": check_augment,
+        "augment_item": check_augment_item,
+        "augment_boxes": check_augment_boxes,
+    },
     "net": {"net": check_net},
 }
+
+
+# Checks of estimators that learn by `engine.minimise`.
+_OF_GRADIENTS = frozenset({"resume", "overfit", "gradient", "report"})
 
 
 def checks_of(entry: Entry) -> list[tuple[str, Check]]:
     """The checks of an entry's kind, waived ones too: who runs them must see them fail.
 
+    An estimator that does not learn by gradient is not asked what only such a fit can answer; one without `random_state`
+    has no seed to repeat.
+
     Raises ConfigError where `waive` names no check.
     """
     checks = CHECKS.get(entry.kind, {})
+    if entry.kind == "estimator":
+        cls = entry.load()
+        beside = frozenset[str]() if issubclass(cls, NeuralEstimator) else _OF_GRADIENTS
+        beside |= frozenset() if "random_state" in params_of(cls) else {"repeat"}
+        checks = {name: check for name, check in checks.items() if name not in beside}
     for name in entry.waive:
         if name not in checks:
             raise ConfigError(f"{entry.name}: waive names no check {name!r}; there are {', '.join(checks)}")

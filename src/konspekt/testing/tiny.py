@@ -54,11 +54,39 @@ def _image_classification(items: int) -> tuple[Any, Any]:
     return images, y
 
 
+def _image_regression(items: int) -> tuple[Any, Any]:
+    """A bright square on a dark ground; y: in which column its middle is."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60, size=(items, 16, 16), dtype=np.uint8)
+    left = np.arange(items) % 12
+    for image, place in zip(images, left, strict=True):
+        image[6:10, place : place + 4] += 150
+    return images, left + 2.0
+
+
+def _object_localization(items: int) -> tuple[Any, Any]:
+    """A bright bar, upright or lying, somewhere on a dark ground. y: its name and its box."""
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60, size=(items, 16, 16), dtype=np.uint8)
+    rows = []
+    for i, image in enumerate(images):
+        width, height = ((4, 8), (8, 4))[i % 2]
+        left, top = rng.integers(0, 17 - width), rng.integers(0, 17 - height)
+        image[top : top + height, left : left + width] += 150
+        rows.append((("upright", "lying")[i % 2], left, top, left + width, top + height))
+    return images, pd.DataFrame(rows, columns=["label", "left", "top", "right", "bottom"])
+
+
 MAKERS: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "tabular-classification": _tabular_classification,
     "tabular-regression": _tabular_regression,
     "anomaly-detection": _anomaly_detection,
     "image-classification": _image_classification,
+    "image-regression": _image_regression,
+    "object-localization": _object_localization,
+    "image-embedding": _image_classification,  # what a classifier has learned to see
 }
 
 

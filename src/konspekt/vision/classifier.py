@@ -1,30 +1,21 @@
 """Classification of images by any registered net.
 
-LeCun, Bottou, Bengio and Haffner 1998 for the nets that are here so far. Course: row D3; D11 in part.
-
-Shape letters in this file: B batch, C channels, H height, W width.
+Each net's file names its paper. Course: row D11.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
-from konspekt.core.params import AtLeast, MoreThan, Registered, Search, build
+from konspekt.core.params import AtLeast, LessThan, MoreThan, Registered, Search
 from konspekt.core.registry import system
-from konspekt.core.seeds import mix
-from konspekt.data.batches import Transform
-from konspekt.data.fields import Batch
-from konspekt.data.images import ImageSchema
-from konspekt.data.readers import ImageReader
 from konspekt.data.targets import ClassTargets
 from konspekt.engine.neural import NeuralClassifier
-from konspekt.engine.supervised import Classification
-from konspekt.nn.scaling import Standardise
-from konspekt.vision.augment import augment
+from konspekt.vision.estimator import ImageEstimator
+from konspekt.vision.objectives import ImageClassification
 
 __all__ = ["ImageClassifier"]
 
@@ -33,52 +24,44 @@ __all__ = ["ImageClassifier"]
     name="image-classifier",
     kind="estimator",
     task="image-classification",
-    rows=("D3", "A10", "A13", "A18"),
+    rows=("D11", "A7", "A10", "A13", "A15", "A18"),
     paper="LeCun, Bottou, Bengio and Haffner 1998",
 )
 @dataclass(kw_only=True, eq=False, repr=False)
-class ImageClassifier(NeuralClassifier):
+class ImageClassifier(ImageEstimator, NeuralClassifier):
     """Classify images.
 
-    X: a folder with one sub-folder for each class (png, jpg, bmp, webp, tiff; y stays None), a list of paths or of
-    Pillow images, or an array (N, H, W), (N, H, W, C) or (N, C, H, W); an array (N, P) is taken for the pixels of
-    square grey images, row by row, if P is a square. y: labels (N,). Pixels of each channel are standardised inside. The
-    parameters of training are described in `Training`.
+    X: a folder with one sub-folder for each class (png, jpg, bmp, webp, tiff; y stays None), a csv file with a column of
+    paths (y the name of the column of labels), a list of paths or of Pillow images, a torch Dataset, or an array
+    (N, H, W), (N, H, W, C) or (N, C, H, W); an array (N, P) is taken for the pixels of square grey images, row by row, if
+    P is a square. y: labels (N,). Pixels of each channel are standardised inside. The parameters of training are
+    described in `Training`.
 
-    arch: the net, with its arguments if need be: "lenet", "lenet(form='paper')", "mlp(hidden=(256,))".
-    augment: what is done at random to training images: "shift" moves them by up to a sixteenth of their size.
-    image_size: the size to bring images to, one number or (height, width); None: they must be of one size.
+    label_smoothing: the share of each label that is spread evenly over all classes.
+    top_k: `evaluate` also says how often the true class is among so many likeliest, where there are more classes.
+    test_augment: augmentations by which each prediction sees the image once more, such as ("flip",), each for certain;
+        probabilities are averaged.
 
     Raises DataError, with a list, where images cannot be read or differ in size; ConfigError where the net cannot take
     their size.
     """
 
-    arch: Annotated[str, Registered("net"), Search(choices=("lenet", "mlp"))] = "lenet"
-    augment: tuple[Literal["shift"], ...] = ()
-    image_size: int | tuple[int, int] | None = None
+    label_smoothing: Annotated[float, AtLeast(0), LessThan(1), Search(choices=(0.0, 0.1))] = 0.0
+    top_k: Annotated[int, AtLeast(1)] = 5
+    test_augment: tuple[Annotated[str, Registered("augmentation")], ...] = ()
     epochs: Annotated[int, AtLeast(1)] = 20
     lr: Annotated[float | Literal["find"], MoreThan(0), Search(1e-4, 1e-1, log=True)] = 2e-3
 
-    reader = ImageReader()
+    def num_outputs(self, targets: ClassTargets) -> int:
+        """One for each class."""
+        return targets.num_classes
 
-    def build(self, schema: ImageSchema, targets: ClassTargets) -> Classification:
-        """Cross-entropy of the net, behind a layer that standardises the pixels."""
-        size = (schema.height, schema.width)
-        net = self.own_net() or build("net", self.arch, schema.channels, targets.num_classes, size)
-        scale = Standardise(schema.mean, schema.std)
-        model = nn.Sequential(OrderedDict(scale=scale, net=net))
-        return Classification(model, self.class_weights_, fields=("x",))
-
-    def make_transform(self) -> Transform | None:
-        """The augmentations, with draws that belong to (seed, epoch, item)."""
-        if not self.augment:
-            return None
-        names, seed = self.augment, mix(self.seed_, 4)
-
-        def transform(batch: Batch, epoch: int) -> Batch:
-            pixels, index = batch["x"], batch["index"]
-            if isinstance(pixels, Tensor) and isinstance(index, Tensor):
-                batch["x"] = augment(pixels, index, names=names, seed=seed, epoch=epoch)
-            return batch
-
-        return transform
+    def objective(self, model: nn.Module, targets: ClassTargets) -> ImageClassification:
+        """Cross-entropy."""
+        return ImageClassification(
+            model,
+            self.class_weights_,
+            label_smoothing=self.label_smoothing,
+            top_k=self.top_k,
+            views=self.test_augment,
+        )

@@ -28,15 +28,15 @@ Shape letters in this file: B images, C channels, H height, W width, M maps, K c
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from konspekt.core.errors import ConfigError
-from konspekt.core.params import AtLeast, check_arguments
+from konspekt.core.params import AtLeast, MoreThan
 from konspekt.core.registry import system
+from konspekt.vision.nets.shared import check_size, thin
 
 __all__ = ["C3_INPUTS", "LeNet", "PaperLeNet", "lenet"]
 
@@ -66,20 +66,32 @@ def _after_s4(side: int) -> int:
     return ((side - 4) // 2 - 4) // 2
 
 
+def _thinned(maps: int, outputs: int) -> tuple[tuple[int, ...], ...]:
+    """C3_INPUTS for another number of maps before and behind: each stands for the one at its place in the paper's table."""
+    rows = [C3_INPUTS[out * len(C3_INPUTS) // outputs] for out in range(outputs)]
+    if maps < 6:
+        return tuple(tuple(sorted({seen * maps // 6 for seen in row})) for row in rows)
+    return tuple(tuple(seen for seen in range(maps) if seen * 6 // maps in row) for row in rows)
+
+
 class LeNet(nn.Module):
     """LeNet-5 in its usual form today.
 
     x (B, C, H, W) float -> logits (B, K)
+
+    heads: the modules that give one number a class.
     """
 
-    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
+    heads: ClassVar[tuple[str, ...]] = ("fc3",)
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int], width: float = 1.0) -> None:
         super().__init__()
-        height, width = image_size
-        self.conv1 = nn.Conv2d(in_channels, 6, 5)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        self.fc1 = nn.Linear(16 * _after_s4(height) * _after_s4(width), 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, num_classes)
+        m1, m2, u1, u2 = (thin(count, width) for count in (6, 16, 120, 84))
+        self.conv1 = nn.Conv2d(in_channels, m1, 5)
+        self.conv2 = nn.Conv2d(m1, m2, 5)
+        self.fc1 = nn.Linear(m2 * _after_s4(image_size[0]) * _after_s4(image_size[1]), u1)
+        self.fc2 = nn.Linear(u1, u2)
+        self.fc3 = nn.Linear(u2, num_classes)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Images to logits."""
@@ -140,18 +152,22 @@ class PaperLeNet(nn.Module):
     """LeNet-5 as published, but for its output layer (see the top of the file).
 
     x (B, C, H, W) float -> logits (B, K)
+
+    heads: the modules that give one number a class.
     """
 
-    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
+    heads: ClassVar[tuple[str, ...]] = ("output",)
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int], width: float = 1.0) -> None:
         super().__init__()
-        height, width = image_size
-        self.c1 = nn.Conv2d(in_channels, 6, 5)
-        self.s2 = Subsample(6)
-        self.c3 = PartialConv2d(6, C3_INPUTS)
-        self.s4 = Subsample(16)
-        self.c5 = nn.Linear(16 * _after_s4(height) * _after_s4(width), 120)
-        self.f6 = nn.Linear(120, 84)
-        self.output = nn.Linear(84, num_classes)
+        m1, m2, u1, u2 = (thin(count, width) for count in (6, 16, 120, 84))
+        self.c1 = nn.Conv2d(in_channels, m1, 5)
+        self.s2 = Subsample(m1)
+        self.c3 = PartialConv2d(m1, _thinned(m1, m2))
+        self.s4 = Subsample(m2)
+        self.c5 = nn.Linear(m2 * _after_s4(image_size[0]) * _after_s4(image_size[1]), u1)
+        self.f6 = nn.Linear(u1, u2)
+        self.output = nn.Linear(u2, num_classes)
         for layer in (self.c1, self.c5, self.f6, self.output):
             bound = 2.4 / layer.weight[0].numel()
             for parameter in layer.parameters():
@@ -171,6 +187,7 @@ def lenet(
     num_classes: Annotated[int, AtLeast(1)] = 10,
     image_size: tuple[Annotated[int, AtLeast(1)], Annotated[int, AtLeast(1)]] = (32, 32),
     *,
+    width: Annotated[float, MoreThan(0)] = 1.0,
     form: Literal["default", "paper"] = "default",
 ) -> nn.Module:
     """LeNet-5, the convolutional net that read cheques.
@@ -180,16 +197,11 @@ def lenet(
     in_channels: channels of the images; the paper has 1.
     num_classes: outputs.
     image_size: (height, width) in pixels, each at least 16; the paper has 32 x 32.
+    width: multiplies the maps of the convolutions and the units of the full layers; the paper's table I is scaled with it.
     form: the net of today's libraries, or the paper's: partial C3, trainable subsampling, scaled tanh.
 
     Raises ConfigError on a size below 16 x 16 pixels.
     """
-    given = {"in_channels": in_channels, "num_classes": num_classes, "image_size": image_size, "form": form}
-    check_arguments("net 'lenet'", lenet, given, inputs=True)
-    if len(image_size) != 2 or min(image_size) < SMALLEST:
-        raise ConfigError(
-            f"net 'lenet': image_size must be (height, width) of at least {SMALLEST} x {SMALLEST} pixels, of which its "
-            f"two convolutions and two halvings leave 1 x 1, got {image_size!r}: enlarge the images, with image_size="
-        )
+    check_size("lenet", lenet, locals(), SMALLEST, "its two convolutions and two halvings leave 1 x 1")
     net = LeNet if form == "default" else PaperLeNet
-    return net(in_channels, num_classes, image_size)
+    return net(in_channels, num_classes, image_size, width)

@@ -23,7 +23,11 @@ class PixelMLP(nn.Module):
     """Flatten, then full layers with ReLU between them.
 
     x (B, C, H, W) float -> logits (B, K)
+
+    heads: the modules that give one number a class.
     """
+
+    heads: tuple[str, ...]
 
     def __init__(self, pixels: int, hidden: tuple[int, ...], num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -32,6 +36,7 @@ class PixelMLP(nn.Module):
             layers += [nn.Linear(before, after), nn.ReLU()]
             if dropout:
                 layers.append(nn.Dropout(dropout))
+        self.heads = (f"layers.{len(layers)}",)
         self.layers = nn.Sequential(*layers, nn.Linear((pixels, *hidden)[-1], num_classes))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -117,8 +117,8 @@ def main() -> int:
         for case in CASES:
             if given.nets and case.arch not in given.nets:
                 continue
-            seconds = 0.2 if given.quick else 2.0
-            lines.append(compare(case, few, repeat, seconds=seconds, try_compiled=not given.quick))
+            seconds = 0.2 if given.quick else 1.0
+            lines.append(compare(case, few, repeat, seconds=seconds, try_compiled=case.compiles and not given.quick))
             told(lines[-1])
         return lines
 

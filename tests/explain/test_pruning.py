@@ -173,6 +173,16 @@ def test_the_response_is_that_of_the_branch_over_the_shortcut(residual, pictures
     assert not net.layer3[2]._forward_pre_hooks
 
 
+def test_the_card_says_it_and_other_nets_cannot_begin_with_it(lenet, pictures, tmp_path):
+    folder = prune(lenet, *pictures, by="channels", share=0.5, epochs=0).save(tmp_path / "small")
+    assert (
+        "- pruned: 2 convolutions of lenet have fewer channels than that is built with"
+        in (folder / "card.md").read_text()
+    )
+    with pytest.raises(DataError, match="this model was pruned: 2 of its convolutions have fewer channels"):
+        konspekt.ImageClassifier(arch="lenet", weights=str(folder)).fit(*pictures)
+
+
 def test_channels_with_the_smallest_kernels_go(lenet, pictures, tmp_path):
     result = prune(lenet, *pictures, by="channels", share=0.5, epochs=0)
     old, new = lenet.model_.net, result.estimator.model_.net

@@ -480,7 +480,9 @@ def _train(estimator: Any, X: Any, y: Any, **how: Any) -> None:
         return
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     cut = ", the last one cut short" if result.get("cut_short") else ""
-    print(f"\n{result['scores_on']} scores after {result['epochs']} epochs{cut}, {result['seconds']:.1f} s")
+    print(
+        f"\n{result['scores_on']} scores after {result['epochs']} epoch{'s' * (result['epochs'] != 1)}{cut}, {result['seconds']:.1f} s"
+    )
     _print_scores(result["scores"])
     if "forecast" in result:
         from konspekt.cli.tables import beside_text

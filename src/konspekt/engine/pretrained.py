@@ -131,9 +131,14 @@ def _saved(folder: Path, said: str) -> dict[str, Tensor]:
     if files and not (folder / MANIFEST).is_file():
         raise DataError(f"{said}: this folder was not written by `save`; name a file in it, as {folder / files[0]}")
     try:
-        peek(folder)
+        slimmed = peek(folder)["learned"].get("slimmed")
     except DataError as error:
         raise DataError(f"{said}: {error}. It must be {_FORMS}") from None
+    if slimmed:
+        raise DataError(
+            f"{said}: this model was pruned: {len(slimmed)} of its convolutions have fewer channels than its net is built "
+            "with; begin with the model that it was made of"
+        )
     tensors = read_tensors(folder / "weights.safetensors")
     if inner := {n[10:]: t for n, t in tensors.items() if n.startswith("model.net.")}:
         return inner

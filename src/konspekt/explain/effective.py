@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from konspekt.core.errors import ConfigError, DataError
+from konspekt.core.errors import ConfigError, DataError, ResourceError
 from konspekt.explain.capture import answer, captured, last_output, layer_called, undisturbed
 from konspekt.explain.receptive import last_map
 from konspekt.explain.sheets import Panel, Sheet
@@ -140,9 +140,12 @@ def effective_field(
 
 def _box(subject: Subject, layer: str, unit: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """The field by arithmetic of what the gradient is of, the layer's last call; None where it cannot be followed."""
-    found = trace(subject)
-    last = [name for name in found.shapes if name.partition(":")[0] == layer][-1]
-    return found.fields[last].box(*unit) if last in found.fields else None
+    try:
+        found = trace(subject)
+    except (ConfigError, ResourceError):  # a net that cannot be followed still has a gradient
+        return None
+    calls = [name for name in found.shapes if name.partition(":")[0] == layer]
+    return found.fields[calls[-1]].box(*unit) if calls and calls[-1] in found.fields else None
 
 
 def _images(subject: Subject, images: Any) -> Tensor:

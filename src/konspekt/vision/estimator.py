@@ -68,6 +68,15 @@ class ImageEstimator(NeuralEstimator):
 
     reader = ImageReader()
 
+    def card_data(self) -> list[str]:
+        """What the images are, what is predicted and, of a pruned net, that it is smaller than `arch` says."""
+        count = len(self.slimmed)
+        return super().card_data() + (
+            [f"pruned: {count} convolutions of {self.arch} have fewer channels than that is built with"]
+            if count
+            else []
+        )
+
     def objective(self, model: nn.Module, targets: Any) -> Transferable:
         """What is minimised, for a model that takes pixels."""
         raise NotImplementedError(f"{type(self).__name__}.objective")

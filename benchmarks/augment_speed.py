@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageFilter
 
+from konspekt.core.memory import keep_freed_memory
 from konspekt.core.registry import entries
 from konspekt.data.fields import Batch
 from konspekt.vision.augment import augment
@@ -210,6 +211,7 @@ def table(figures: list[Figure]) -> list[str]:
 
 
 def main() -> int:
+    keep_freed_memory()  # as the command line does
     """Measure and print; returns the exit code: 1 where the limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few turns")

@@ -1,4 +1,4 @@
-"""Dropout narrows the gap between the loss on training and on held-out items, and how much depends on how many there are.
+"""Dropout lowers the test error, on parts of MNIST that are large enough; and what it does to the gap between the losses.
 
 Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov 2014, "Dropout: a simple way to prevent neural networks from
 overfitting", https://jmlr.org/papers/v15/srivastava14a.html: table 2, test error on MNIST 1.60 % of a usual net (2 layers of 800

@@ -21,6 +21,7 @@ import typer
 
 from konspekt.core import registry
 from konspekt.core.errors import ConfigError, DataError, InterruptedFit, KonspektError, nearest
+from konspekt.core.memory import keep_freed_memory
 
 __all__ = ["app", "main"]
 
@@ -292,6 +293,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     # On a busy machine OpenMP threads that wait by spinning make a small net's step tens of times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    keep_freed_memory()
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"] or ["--help"]
     try:

@@ -177,13 +177,13 @@ class Images:
 
     def _grid(self, source: Tensor) -> Tensor:
         """(B, H, W, 2): the points of the old image as grid_sample counts them, from -1 to 1."""
-        grid = torch.empty(self.count, self.height, self.width, 2, device=self.device)
         xs, ys = (torch.arange(0.5, n, device=self.device) for n in (self.width, self.height))
-        for axis, length in enumerate((self.width, self.height)):
-            across, down, start = (source[:, axis] * (2 / length)).unbind(1)
-            rows = down[:, None] * ys + (start - 1)[:, None]
-            torch.add(rows[:, :, None], (across[:, None] * xs)[:, None], out=grid[..., axis])
-        return grid
+        across, down, start = (source * source.new_tensor([2 / self.width, 2 / self.height])[:, None]).unbind(2)
+        rows = down[:, :, None] * ys + (start - 1)[:, :, None]  # (B, 2, H)
+        columns = across[:, :, None] * xs  # (B, 2, W)
+        # As complex numbers the two coordinates of a point lie side by side, and one addition makes all of the grid.
+        first, second = (torch.complex(*part.unbind(1)) for part in (rows, columns))
+        return torch.view_as_real(first[:, :, None] + second[:, None])
 
     def carry(self, source: Tensor, chosen: Tensor | None = None) -> None:
         """Move the boxes: each becomes the smallest upright box around its moved corners, clipped to the image.

@@ -102,7 +102,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("KONSPEKT_DATA") or None, help="holds mnist/")
     parser.add_argument("--only", nargs="+", choices=tuple(HEADS), default=list(HEADS), help="parts")
-    parser.add_argument("--nets", nargs="+", metavar="NET", help="steps of these nets only; prints, writes nothing")
+    parser.add_argument("--nets", nargs="+", metavar="NET", help="steps of these nets only")
     parser.add_argument("--threads", type=int, help="threads (default: 1 for steps, torch's own choice else)")
     parser.add_argument("--repeat", type=int, default=9, help="turns that are counted, at least 9 (default 9)")
     parser.add_argument("--quick", action="store_true", help="2 short turns, no compiling; print, write nothing")
@@ -154,11 +154,12 @@ def main() -> int:
         today, spent = datetime.date.today().isoformat(), time.perf_counter() - began
         facts = [
             f"- {today}, {repeat} turns of each side after one that is not counted, {spent:.0f} s",
+            *([f"- of these nets only: {', '.join(given.nets)}"] if given.nets else []),
             *machine_lines(load),
             f"- {versions()}",
         ]
         parts[name] = section(name, lines, facts)
-    if not given.quick and not given.nets:
+    if not given.quick:
         written(parts)
     return 0 if met else 1
 

@@ -28,10 +28,11 @@ last ones the whole map. More modules follow as long as the last map of S-cells 
        28   28   14   14    7    7    1
        64   64   32   32   16   16    8    8    1
 
-As the paper: the equations, the rule, 24 planes, r = 4, 1.5, 1.5, q = 1, 16, 16, alpha = 0.5. Not as the paper: any size of
-image; what the first module sees (see `form`); the readout, a linear layer on the last C-cells, standardised by their mean and
-deviation over the images shown, which is trained by gradient and is the only thing that is; the modules learn one after the
-other, not at once; the sides and decays of what cells see; the size of an S-column.
+As the paper: the equations, the rule, 24 planes; r = 4, 1.5, 1.5, q = 1, 16, 16 and alpha = 0.5 are the numbers that are
+quoted for it, and were not compared with the original. Not as the paper: any size of image; what the first module sees (see
+`form`); the readout, a linear layer on the last C-cells, standardised by their mean and deviation over the images shown,
+which is trained by gradient and is the only thing that is; the modules learn one after the other, not at once; the sides and
+decays of what cells see; the size of an S-column.
 
 Shape letters in this file: B images, C channels, H height, W width, J planes before, K planes, P images shown.
 """

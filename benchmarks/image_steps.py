@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import statistics
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from konspekt.vision.objectives import ImageClassification
 __all__ = ["CASES", "Case", "Sides", "compare", "made"]
 
 BOUND = 1.03
+TRIES = 3  # runs of each way by hand, before the fastest is chosen
 WARM = 3  # steps of each run that are not counted; what compiles, compiles in them
 PAYS = 0.95  # a compiled step must take less than this share of a plain one
 # By how much the changes of the weights may differ, as a share of their length. Other batches give 1. Adam makes a whole step of a
@@ -69,10 +71,15 @@ CASES = (
 
 @dataclass
 class Ran:
-    """What one run of a side gave: the seconds of a step, and how far the weights moved, (P,)."""
+    """What one run of a side gave: the seconds of each step, and how far the weights moved, (P,)."""
 
-    seconds: float
+    steps: list[float]
     change: Tensor
+
+    @property
+    def seconds(self) -> float:
+        """The median."""
+        return statistics.median(self.steps)
 
 
 class Sides:
@@ -102,6 +109,19 @@ class Sides:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
+    def _tick(self, ticks: list[float], step: int, items: int) -> None:
+        """Note the time after a step; a GPU is waited for at the first and the last that count only."""
+        if step in (WARM, items // self.case.batch):
+            self._wait()
+        ticks.append(time.perf_counter())
+
+    def _steps(self, ticks: list[float]) -> list[float]:
+        """Seconds of the steps that count; on a GPU, which runs behind, the mean for each."""
+        ticks = ticks[WARM - 1 :]
+        if self.device.type == "cuda":
+            return [(ticks[-1] - ticks[0]) / (len(ticks) - 1)]
+        return [after - before for before, after in itertools.pairwise(ticks)]
+
     def by_hand(self, x: Tensor, y: Tensor, *, compiled: bool = False, last: bool = True) -> Ran:
         """The shortest loop: gradients set to None, one fused optimiser; weights and batches with the channels last, or not."""
         layout = torch.channels_last if last else torch.contiguous_format
@@ -113,12 +133,9 @@ class Sides:
         torch.manual_seed(SEED)
         parameters = list(net.parameters())
         optimizer = torch.optim.Adam(parameters, lr=LR, fused=True)
-        began = 0.0
+        ticks: list[float] = []
         order = torch.randperm(len(x), generator=generator(SEED, 0)).to(self.device)
         for step, part in enumerate(order.split(self.case.batch)):
-            if step == WARM:
-                self._wait()
-                began = time.perf_counter()
             with reduced or contextlib.nullcontext():
                 images = rows.index_select(0, part)
                 out = forward(images.permute(0, 3, 1, 2) if last else images)
@@ -133,9 +150,8 @@ class Sides:
                 p.grad = None
             loss.backward()
             optimizer.step()
-        self._wait()
-        seconds = (time.perf_counter() - began) / (step + 1 - WARM)
-        return Ran(seconds, self._flat(net) - self.start)
+            self._tick(ticks, step + 1, len(x))
+        return Ran(self._steps(ticks), self._flat(net) - self.start)
 
     def by_engine(self, x: Tensor, y: Tensor, *, compiled: bool) -> Ran:
         """`konspekt.engine.minimise` in the surroundings of a fit, with its finite checks, and nothing written."""
@@ -145,9 +161,7 @@ class Sides:
 
         def note(moment: Moment) -> None:
             if moment.event == "step":
-                if moment.step in (WARM, len(x) // case.batch):
-                    self._wait()
-                ticks.append(time.perf_counter())
+                self._tick(ticks, moment.step, len(x))
 
         precision: Any = self.precision
         training = Training(
@@ -155,8 +169,7 @@ class Sides:
         )  # fmt: skip
         with surroundings(self.device, SEED):
             minimise(ImageClassification(net).to(self.device), batches, training, run=Run(), callbacks=[note])
-        seconds = (ticks[-1] - ticks[WARM - 1]) / (len(ticks) - WARM)
-        return Ran(seconds, self._flat(net) - self.start)
+        return Ran(self._steps(ticks), self._flat(net) - self.start)
 
 
 def made(case: Case, sides: Sides, seconds: float) -> int:
@@ -170,15 +183,17 @@ def best_way(sides: Sides, x: Tensor, y: Tensor, *, try_compiled: bool) -> tuple
     ways: dict[str, dict[str, bool]] = {"channels last": {}, "channels first": {"last": False}}
     if try_compiled:
         ways["channels last, compiled"] = {"compiled": True}
-    spent: dict[str, float] = {}
+    taken: dict[str, list[float]] = {name: [] for name in ways}
     said = ""
-    for name, way in ways.items():
-        try:
-            spent[name] = min(sides.by_hand(x, y, **way).seconds for _ in range(2))
-        except Exception as error:
-            if not way.get("compiled"):
-                raise
-            said += f"; {name}: {type(error).__name__}"  # no compiler, or none that can do this net
+    for _ in range(TRIES):  # in turns, so that an unsteady machine is unfair to all alike
+        for name, way in ways.items():
+            try:
+                taken[name] += sides.by_hand(x, y, **way).steps
+            except Exception as error:
+                if not way.get("compiled"):
+                    raise
+                said = f"; {name}: {type(error).__name__}"  # no compiler, or none that can do this net
+    spent = {name: statistics.median(steps) for name, steps in taken.items() if steps}
     best = min(spent, key=spent.__getitem__)
     plain = min((n for n in spent if not ways[n].get("compiled")), key=spent.__getitem__)
     if ways[best].get("compiled") and spent[best] > PAYS * spent[plain]:
@@ -213,11 +228,11 @@ def compare(case: Case, threads: int, repeat: int, *, seconds: float = 1.0, try_
                         sides.by_hand(x, y, **way) if side == "hand" else sides.by_engine(x, y, compiled=compiled)
                     )
                 if turn:
-                    ours.append(ran["engine"].seconds)
-                    base.append(ran["hand"].seconds)
+                    ours.append(ran["engine"].steps)
+                    base.append(ran["hand"].steps)
                     gap = (ran["engine"].change - ran["hand"].change).norm() / ran["hand"].change.norm()
                     gaps.append(float(gap))
-            spread = max(base) / min(base)
+            spread = max(map(statistics.median, base)) / min(map(statistics.median, base))
             if spread <= WILD:
                 break
             left = ATTEMPTS - 1 - attempt
@@ -226,11 +241,11 @@ def compare(case: Case, threads: int, repeat: int, *, seconds: float = 1.0, try_
             return Line(what, "none: the machine was too unsteady", f"{BOUND:.2f}", None, BOUND)
         torch._dynamo.reset()
         assert max(gaps) < LIKE, f"{what}: the changes of the weights differ by {max(gaps):.0%} of their length"
-        ratio, least, most = against(ours, base)
-        rate = case.batch / statistics.median(ours)
-        hand = case.batch / statistics.median(base)
+        _, least, most = against(*([statistics.median(steps) for steps in turns] for turns in (ours, base)))
+        mine, theirs = (statistics.median(itertools.chain(*turns)) for turns in (ours, base))
+        ratio, rate, hand = mine / theirs, case.batch / mine, case.batch / theirs
         note = (
-            f"{len(x) // case.batch - WARM} steps of {1e3 * statistics.median(base):.3g} ms by hand: {said}; the changes of the "
+            f"{len(x) // case.batch - WARM} steps a turn of {1e3 * theirs:.3g} ms by hand: {said}; the changes of the "
             f"weights differ by at most {max(gaps):.1e} of their length"
         )
         figure = f"{rate:.0f} images/s, by hand {hand:.0f}; {ratio:.3f} ({least:.3f} to {most:.3f})"

@@ -39,7 +39,7 @@ HEADS = {
         "Images a second of a training step: `konspekt.engine.minimise` in the surroundings of a fit beside the shortest loop by "
         "hand, with the same net, weights at the start and batches. By hand: fused Adam, gradients set to None, and the fastest of weights "
         "and batches with the channels last or first, for LeNet and ResNet-20 also compiled (where that gains more than 5 %, on both sides). Both keep freed memory, as the command does. "
-        "The ratio is that of the seconds, ours over theirs. After each turn the weights of both sides are compared."
+        "The ratio is that of the median steps of all turns, ours over theirs; behind it the least and the largest of a turn. After each turn the weights of both sides are compared."
     ),
     "epochs": (
         "Seconds from MNIST's gzipped files to the weights after an epoch of 64: reading, random shifts of up to 2 pixels, training. "

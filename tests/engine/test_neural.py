@@ -73,6 +73,12 @@ def _training_rows(X, y):
     return seen
 
 
+def test_load_takes_the_folder_of_a_run_too(tmp_path):
+    X, y = tiny("tabular-classification")
+    fitted = MLPClassifier(epochs=1, run_dir=str(tmp_path / "run")).fit(X, y)
+    assert np.array_equal(konspekt.load(tmp_path / "run").predict_proba(X), fitted.predict_proba(X))
+
+
 def test_a_finished_run_resumed_is_as_it_was(tmp_path):
     X, y = tiny("tabular-classification")
     run = tmp_path / "run"

@@ -264,7 +264,7 @@ class TestFlatParameters:
         assert all(torch.equal(p, v) for p, v in zip((self.a, self.b, self.c, self.d), values, strict=True))
         flat.weights.zero_()
         assert not any(bool(p.any()) for p in (self.a, self.b, self.c, self.d))
-        decayed = [w for w, *_ in flat.decayed]
+        decayed = [w.data for w, *_ in flat.decayed]
         for w in decayed:
             w.fill_(1.0)
         assert [float(p.detach().sum()) for p in (self.a, self.b, self.c, self.d)] == [35, 0, 4, 0]

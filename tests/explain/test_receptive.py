@@ -25,6 +25,7 @@ MORE = [
     "resnet50(form='paper', width=0.0625)",
     "resnet18(shortcuts=False, width=0.0625)",
     "se_resnet18(squeeze='max', width=0.0625)",
+    "neocognitron(planes=1, form='paper')",
 ]
 
 
@@ -41,6 +42,7 @@ def reached(net, layer, unit, size, channels=3):
         x = torch.rand(1, channels, *size, dtype=torch.float64, requires_grad=True)
         net(x)
     (slope,) = torch.autograd.grad(outs[layer][0, :, unit[0], unit[1]].sum(), x)
+    assert (slope >= 0).all()  # as the averaging copy promises
     return (slope != 0).any(1)[0].numpy()
 
 
@@ -87,6 +89,7 @@ def test_the_field_is_where_the_gradient_is(name):
         ("resnet18(width=0.0625)", (224, 224), "layer2"),
         ("resnet20", (96, 96), "layer2.1"),
         ("resnet50(form='paper', width=0.0625)", (224, 224), "layer2"),
+        ("neocognitron(width=0.125)", (64, 72), "complex.1"),
     ],
 )
 def test_inside_the_image_the_field_is_a_square_of_its_size_at_its_place(name, size, layer):
@@ -117,6 +120,38 @@ PUBLISHED = {
 def test_published_sizes(name):
     layer, size = PUBLISHED[name]
     assert explain.receptive_field(name, layer).size == (size, size)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (29, 40), (64, 50)])
+@pytest.mark.parametrize(("form", "first"), [("default", 9), ("paper", 1)])
+@pytest.mark.parametrize("grown", [False, True])
+def test_what_the_cells_of_a_neocognitron_see(size, form, first, grown):
+    """What inhibits is in the field too: the 9 x 9 around a pixel, the V-cells, the other planes. Windows are 5 x 5."""
+    torch.manual_seed(0)
+    net = build("net", f"neocognitron(planes=3, form={form!r})", 1, 10, size)
+    if grown:  # else no plane is inhibited by V-cells
+        net.grow([torch.rand(12, 1, *size)])
+        assert all((s.b > 0).any() for s in net.simple)
+    fields = explain.receptive_fields(net, (1, *size))
+    averaging = averaging_copy(net)
+    reach, jump = first // 2, 1  # to each side of the middle, which lies over a pixel as each window's sides are odd
+    for i in range(len(net.simple)):
+        for layer, stride in ((f"simple.{i}", 1), (f"complex.{i}", 2)):
+            field = fields[layer]
+            reach += 2 * jump
+            jump *= stride
+            if layer == f"complex.{len(net.simple) - 1}":  # the whole map
+                assert field.units == (1, 1)
+                assert field.pixels(0, 0).all()
+                agrees(averaging, layer, field, (0, 0), size, 1)
+                continue
+            assert field.units == tuple(-(-n // jump) for n in size)
+            assert (field.size, field.jump) == ((2 * reach + 1,) * 2, (jump, jump))
+            for unit in ((0, 0), field.middle, (0, field.units[1] - 1)):
+                top, left = (max(0, u * jump - reach) for u in unit)
+                bottom, right = (min(n, u * jump + reach + 1) for n, u in zip(size, unit, strict=True))
+                assert field.box(*unit) == (top, left, bottom, right)
+                agrees(averaging, layer, field, unit, size, 1)
 
 
 def sees(layers, size=(23, 19), channels=2):
@@ -234,6 +269,36 @@ def test_normalisation():
     for norm in (nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.LayerNorm([4, 23, 19])):
         fields = explain.receptive_fields(nn.Sequential(conv(2, 4, 3), norm), (2, 23, 19))
         assert [f.whole for f in fields.values()] == [False, True], norm
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y: x - y,
+        lambda x, y: 1 - x.subtract(y),
+        lambda x, y: torch.sub(x, y, alpha=2),
+        lambda x, y: x.clone().sub_(y),
+        lambda x, y: F.relu(x - 1),
+        lambda x, y: x / y,
+        lambda x, y: 1 / (x / y),
+        lambda x, y: torch.true_divide(x, other=y),
+        lambda x, y: (x * 2).div_(y + y),
+    ],
+)
+def test_differences_and_quotients_do_not_cancel(function):
+    """The copy's two convolutions are alike, so that x is y, and below 1."""
+    net = Made(lambda s, x: function(s.a(x), s.b(x)), a=conv(2, 4, 3), b=conv(2, 4, 3))
+    assert sees(net).size == (3, 3)
+
+
+def test_what_does_not_come_from_the_image_is_computed_as_it_is_written():
+    def shifted(s, x):
+        places = torch.arange(8)
+        return s.a(x)[:, :, :, (places - 1) // 2 - places.div(2, rounding_mode="floor")]  # -1 or 0, from the end
+
+    averaging = averaging_copy(nn.Sequential(Made(shifted, a=conv(2, 2, 1))))
+    assert reached(averaging, "0", (2, 6), (9, 8), 2).nonzero() == (2, 7)
+    assert reached(averaging, "0", (2, 5), (9, 8), 2).nonzero() == (2, 0)
 
 
 def test_shapes():

@@ -173,11 +173,15 @@ def peek(folder: str | Path) -> dict[str, Any]:
 def load(folder: str | Path, *, model: Any = None) -> Any:
     """Bring back a saved estimator. Only registered systems are made; nothing in the folder is executed.
 
+    folder: what `save` wrote, or the folder of a run, which holds one.
     model: the net, where the estimator was fitted with one of the user's own; its weights come from the folder.
 
     Raises DataError that names the file where the folder is damaged, incomplete or not a model, ConfigError where `model`
     is missing or not wanted.
     """
+    inner = Path(folder) / "model"
+    if (Path(folder) / "config.yaml").is_file() and inner.is_dir():
+        folder = inner
     config, where = peek(folder), Path(folder) / "config.json"
     params = dict(config["params"])
     own = params.pop("model", None)

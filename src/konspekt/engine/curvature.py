@@ -51,7 +51,7 @@ def hessian(objective: Objective, batch: Batch, player: str, flat: FlatParameter
     made = (made + made.T) / 2  # the two orders of differentiating round apart
     if l2:
         diagonal = made.diagonal()
-        for weights, _, _ in flat.decayed:
+        for weights, _ in flat.decayed:
             begin = weights.storage_offset()
             inside = places[(places >= begin) & (places < begin + len(weights))]
             diagonal[inside] += 2 * l2

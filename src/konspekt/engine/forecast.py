@@ -142,7 +142,7 @@ class Watch:
         )
         parts = {
             "weights": weights,
-            "gradients": sum(p.flat.gradient.nbytes for p in loop.players.values()),
+            "gradients": sum(p.flat.weights.nbytes for p in loop.players.values()),
             "optimizer": optimizers,
             "averages": (weights if loop.average is not None else 0) + (weights if training.patience else 0),
             "data": _held(loop.batches) + (_held(loop.validation) if loop.validation is not None else 0),

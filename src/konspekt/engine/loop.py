@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from konspekt.core import params
 from konspekt.core.errors import ConfigError, DivergedError, InterruptedFit, KonspektError
@@ -32,6 +32,7 @@ from konspekt.engine.diagnosis import why_not_finite
 from konspekt.engine.flat import FlatParameters
 from konspekt.engine.forecast import Rehearsal, Watch
 from konspekt.engine.foreign import foreign
+from konspekt.engine.layout import kernels_last
 from konspekt.engine.objective import Objective
 from konspekt.engine.precision import Precision
 from konspekt.engine.processes import LostProcess, Team, is_lost, lost_text
@@ -151,10 +152,12 @@ class Closure:
                 f"optimizer={training.optimizer!r} takes the gradient as it is, or none at all; leave clip_norm=None and "
                 "clip_value=None"
             )
-        kernels = [m.weight for m in loop.objective.modules() if isinstance(m, nn.Conv2d)]
-        # Element-wise methods only: those that look at curvature count on the order of the parameters.
         layout = FlatParameters if loop.sharding is None else loop.sharding.layout
-        self.flat = layout(player, groups, merge=not own_decay, channels_last=() if self.replays else kernels)
+        # Element-wise methods only: those that look at curvature count on the order of the parameters.
+        kernels = [] if self.replays else loop.kernels_last
+        # Sums over batches and processes are taken in the buffer.
+        apart = not (self.replays or loop.shares)
+        self.flat = layout(player, groups, merge=not own_decay, channels_last=kernels, apart=apart)
         if loop.sharding is not None and (self.replays or isinstance(like, GradientDescent)):
             raise ConfigError(
                 f"strategy='fsdp' needs an optimiser that works element by element, such as adam; {training.optimizer!r} does not"
@@ -186,26 +189,28 @@ class Closure:
         if self.replays:
             self._replay()
             loop.moved |= self.evaluations > 0  # the optimiser has gone elsewhere to ask again
-        flat.gradient.zero_()
         if loop.shares:
+            flat.clear()
             loss, out = self._shared()
         else:
             out = loop.objective.loss(loop.batch, self.player)
             loss = out["loss"]
+            flat.clear()  # only now, so that the new gradients get the memory of the old ones, which the caches know
             loss.backward()
+            flat.collect()
         if self.l1 or self.l2:
             loss = loss.detach() + self._penalise()
         if self.clip_value is not None:
-            # Cutting would hide what is infinite from the check; NaN stays NaN.
-            flat.gradient.masked_fill_(flat.gradient.isinf(), math.nan).clamp_(-self.clip_value, self.clip_value)
+            for part in flat.gradients:  # cutting would hide what is infinite from the check; NaN stays NaN
+                part.masked_fill_(part.isinf(), math.nan).clamp_(-self.clip_value, self.clip_value)
         self._check(loss, probe)
         if not self.evaluations:
             self.out = out
             if self.replays:
                 self.moved_on = [b.clone() for b in loop.objective.buffers()]
             if self.shrink and not self.replays and not self.overflow:
-                for weights, _, group in flat.decayed:
-                    weights.mul_(1 - self.optimizer.param_groups[group]["lr"] * self.shrink)
+                for weights, group in flat.decayed:
+                    weights.data.mul_(1 - self.optimizer.param_groups[group]["lr"] * self.shrink)
         self.evaluations += 1
         return loss
 
@@ -319,14 +324,14 @@ class Closure:
     def _penalise(self, slopes: bool = True) -> Tensor:
         """Add the gradient of l1 * sum |w| + l2 * sum w^2, unless `slopes` is False, and return its value."""
         penalty = self.flat.weights.new_zeros(())
-        for weights, gradient, _ in self.flat.decayed:
+        for weights, _ in self.flat.decayed:
             if self.l1:
                 if slopes:
-                    gradient.add_(weights.sign(), alpha=self.l1)
+                    weights.grad.add_(weights.sign(), alpha=self.l1)  # type: ignore[union-attr]
                 penalty += self.l1 * weights.abs().sum()
             if self.l2:
                 if slopes:
-                    gradient.add_(weights, alpha=2 * self.l2)
+                    weights.grad.add_(weights, alpha=2 * self.l2)  # type: ignore[union-attr]
                 penalty += self.l2 * weights.square().sum()
         if self.loop.sharding is not None:
             self.loop.team.add(penalty)
@@ -334,10 +339,12 @@ class Closure:
 
     def _check(self, loss: Tensor, probe: bool) -> None:
         """Clip by norm, and refuse what is not finite, but of a probe."""
-        loop, gradient = self.loop, self.flat.gradient
+        loop, gradients = self.loop, self.flat.gradients
         if self.overflow:  # the scale was too large for float16: no step, and a smaller scale for the next
-            gradient.zero_()
-        square = torch.dot(gradient, gradient)
+            self.flat.clear()
+        square = torch.dot(gradients[0], gradients[0])
+        for part in gradients[1:]:
+            square += torch.dot(part, part)
         if loop.sharding is not None:
             loop.team.add(square)
         if loop.deferred:
@@ -346,19 +353,21 @@ class Closure:
                 loop.ok &= torch.isfinite(norm) & torch.isfinite(loss.detach())
                 loop.bad_step = torch.where(loop.ok, loop.bad_step, loop.bad_step.clamp(max=loop.step))
             if self.clip_norm is not None:
-                gradient.mul_((self.clip_norm / (norm + 1e-12)).clamp(max=1.0))
+                for part in gradients:
+                    part.mul_((self.clip_norm / (norm + 1e-12)).clamp(max=1.0))
             if not self.evaluations:
                 loop.last_norm = norm
             return
         value, norm_ = loss.item(), math.sqrt(square.item())
         if not math.isfinite(value + norm_):
-            norm_ = float(gradient.double().norm())  # the square alone may overflow
+            norm_ = math.hypot(*(float(part.double().norm()) for part in gradients))  # the square alone may overflow
             if not math.isfinite(value + norm_):
                 if probe:
                     return
                 loop.diverged(loop.step, loop.index, self.player)
         if self.clip_norm is not None and norm_ > self.clip_norm:
-            gradient.mul_(self.clip_norm / norm_)
+            for part in gradients:
+                part.mul_(self.clip_norm / norm_)
         if not self.evaluations:
             self.value, self.norm = value, norm_
 
@@ -388,7 +397,7 @@ class Closure:
         if begin is not None:
             # After all evaluations, so that they are of one function; of the weights before, as beside any other step.
             with torch.no_grad():
-                for weights, _, group in self.flat.decayed:
+                for weights, group in self.flat.decayed:
                     here = slice(weights.storage_offset(), weights.storage_offset() + len(weights))
                     weights.sub_(begin[here], alpha=self.optimizer.param_groups[group]["lr"] * self.shrink)
         if self.drawn is not None:  # the next step's random numbers come after this step's
@@ -419,6 +428,10 @@ class Loop:
         self.objective, self.batches, self.training, self.run = objective, batches, training, run
         self.validation, self.stage, self.callbacks = validation, stage, callbacks
         self._check_apart(objective.players())
+        self.accumulate = training.accumulate
+        # Whether a step's gradient is a sum over several batches or processes, or is scaled.
+        self.shares = team.size > 1 or self.accumulate > 1 or training.precision != "32"
+        self.kernels_last = kernels_last(objective, batches, team.size) if self.sharding is None else []
         self.players = {name: Closure(self, name, groups) for name, groups in objective.players().items()}
         self.first = next(iter(self.players))
         # `players()` may be costly, so the default of `turns`, which asks it, is answered once.
@@ -427,9 +440,6 @@ class Loop:
         self.device = self.players[self.first].flat.weights.device
         self._join()
         self.precision = Precision(training.precision, self.device)
-        self.accumulate = training.accumulate
-        # Whether a step's gradient is a sum over several batches or processes, or is scaled.
-        self.shares = team.size > 1 or self.accumulate > 1 or self.precision.reduced
         self.per_epoch = -(-batches.num_batches // self.accumulate)
         self.average = None if training.ema is None else Average(objective.model, training.ema)
         self.lr = _rate(training)

@@ -34,7 +34,7 @@ from konspekt.engine.leakage import leakage, sentences
 if TYPE_CHECKING:
     from konspekt.engine.neural import NeuralEstimator, Splits
 
-__all__ = ["begin", "fingerprint", "finish", "layers_of", "open_past"]
+__all__ = ["begin", "describe", "fingerprint", "finish", "layers_of", "open_past"]
 
 _MAY_DIFFER = ("epochs", "max_time", "workers", "backend", "run_dir", "verbose")
 _MOST_VALIDATION = 10_000
@@ -94,6 +94,36 @@ def say(estimator: NeuralEstimator, run: Run, note: str) -> None:
         print(textwrap.fill(note, width, subsequent_indent="  "), flush=True)  # noqa: T201, what `verbose` is for
 
 
+def describe(estimator: Any, source: dict[str, Any], mark: str, device: str, processes: int = 1) -> dict[str, Any]:
+    """What config.yaml says of a run. source: of `source_of`. mark: the fingerprint of the data."""
+    import sklearn
+
+    return {
+        "system": registered(type(estimator)).name,
+        "class": type(estimator).__name__,
+        "params": {k: plain(v) for k, v in estimator.get_params(deep=False).items()},
+        "seed": int(estimator.seed_),
+        "data": source,
+        "fingerprint": mark,
+        "command": _command(),
+        "versions": {
+            "konspekt": konspekt.__version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+        "machine": {
+            "platform": platform.platform(),
+            "processor": platform.machine(),
+            "cpus": os.cpu_count(),
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "processes": processes,
+        },
+    }
+
+
 def begin(
     estimator: NeuralEstimator,
     run: Run,
@@ -108,7 +138,6 @@ def begin(
 
     Raises DataError where a resumed run has other data than before.
     """
-    import sklearn
     import yaml
 
     for note in learned.notes:
@@ -130,31 +159,8 @@ def begin(
             )
         run.log("resumed")
         return
-    params = {k: plain(v) for k, v in estimator.get_params(deep=False).items()}
-    config = {
-        "system": registered(type(estimator)).name,
-        "class": type(estimator).__name__,
-        "params": params,
-        "seed": int(estimator.seed_),
-        "data": source,
-        "fingerprint": mark,
-        "command": _command(),
-        "versions": {
-            "konspekt": konspekt.__version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "scikit-learn": sklearn.__version__,
-        },
-        "machine": {
-            "platform": platform.platform(),
-            "processor": platform.machine(),
-            "cpus": os.cpu_count(),
-            "device": str(device),
-            "threads": torch.get_num_threads(),
-            "processes": 1 if run.team is None else run.team.size,
-        },
-    }
+    processes = 1 if run.team is None else run.team.size
+    config = describe(estimator, source, mark, str(device), processes)
     facts = learned.facts() | {
         "task": registered(type(estimator)).task,
         "source": source["source"],

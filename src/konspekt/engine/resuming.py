@@ -87,7 +87,7 @@ def go_back(loop: Loop, state: dict[str, Any]) -> None:
     checkpoint.set_random_state(state["random"], loop.device)
     loop.batches.load_state(state["batches"])
     for player in loop.players.values():
-        player.flat.gradient.zero_()
+        player.flat.clear()
 
 
 def save(loop: Loop) -> None:

@@ -102,19 +102,10 @@ class ShardedParameters(FlatParameters):
     def _room(self, p: nn.Parameter) -> int:
         return room(local(p))
 
-    def _lay(self, members: list[nn.Parameter], place: int) -> int:
-        for p in members:
-            here = slice(place, place + local(p).numel())
-            self.weights[here] = local(p).detach().reshape(-1)
-            self.slices.append(here)
-            place += room(local(p))
-        self.parameters += members
-        return place
-
-    def _members(self, group: int) -> list[nn.Parameter]:
-        begin = sum(len(g["params"][0]) for g in self.groups[:group])
-        end = begin + len(self.groups[group]["params"][0])
-        return [p for p, s in zip(self.parameters, self.slices, strict=True) if begin <= s.start < max(end, begin + 1)]
+    def _lay(self, p: nn.Parameter) -> Any:
+        here = slice(self._place, self._place + local(p).numel())
+        self.weights[here] = local(p).detach().reshape(-1)
+        return self._take(p, here)
 
     def pull(self) -> None:
         """Take the gradients' shares into the buffer."""
@@ -140,41 +131,35 @@ class ShardedParameters(FlatParameters):
 
     def scatter(self, state: dict[str, Any]) -> dict[str, Any]:
         """The inverse of `gather`."""
-        return {**state, "state": {g: {k: self._part(v, g) for k, v in s.items()} for g, s in state["state"].items()}}
+        return {
+            **state,
+            "state": {g: {k: self._part_of(v, g) for k, v in s.items()} for g, s in state["state"].items()},
+        }
 
     def _whole(self, value: Any, group: int) -> Any:
         length = len(self.groups[group]["params"][0])
         if not isinstance(value, Tensor) or value.shape != (length,):
             return value
-        parts, place = [], 0
-        for p in self._members(group):
-            own = local(p)
-            piece = value[place : place + own.numel()].view_as(own)
-            place += room(own)
+        parts = []
+        for p, here in self._members(group):
+            piece = value[here].view_as(local(p))
             dealt: Any = p
-            assembled = DTensor.from_local(
-                piece, dealt.device_mesh, dealt.placements, shape=p.shape, stride=p.stride()
-            ).full_tensor()
-            if id(p) in self._last:
-                assembled = assembled.permute(0, 2, 3, 1)
-            flat = assembled.reshape(-1)
+            flat = (
+                DTensor.from_local(piece, dealt.device_mesh, dealt.placements, shape=p.shape, stride=p.stride())
+                .full_tensor()
+                .reshape(-1)
+            )
             parts.append(nn.functional.pad(flat, (0, room(flat) - len(flat))))
         return torch.cat(parts)
 
-    def _part(self, value: Any, group: int) -> Any:
+    def _part_of(self, value: Any, group: int) -> Any:
         members = self._members(group)
-        if not isinstance(value, Tensor) or value.shape != (sum(room(p) for p in members),):
+        if not isinstance(value, Tensor) or value.shape != (sum(room(p) for p, _ in members),):
             return value
-        made, place, source = value.new_zeros(len(self.groups[group]["params"][0])), 0, 0
-        for p in members:
-            flat = value[source : source + p.numel()]
+        made, source = value.new_zeros(len(self.groups[group]["params"][0])), 0
+        for p, here in members:
+            made[here] = share(value[source : source + p.numel()].reshape(p.shape), p).reshape(-1)
             source += room(p)
-            if id(p) in self._last:
-                o, i, h, w = p.shape
-                flat = flat.view(o, h, w, i).permute(0, 3, 1, 2)
-            own = share(flat.reshape(p.shape), p)
-            made[place : place + own.numel()] = own.reshape(-1)
-            place += room(own)
         return made
 
     def release(self) -> None:

@@ -20,8 +20,9 @@ def averaging_copy(net: nn.Module) -> nn.Module:
     """A copy in float64 and evaluation that averages where the net weighs, chooses or normalises.
 
     Weights become 1 / fan-in, biases 0, other parameters 1; batch norm lets pass what comes; local response norm does
-    too; maxima become means. On images that are not negative, a unit's gradient by a pixel then is positive exactly
-    where the pixel is in the unit's receptive field. The net given is not changed.
+    too; maxima become means. Differences and quotients become sums: what inhibits a unit, as in the neocognitron, still
+    reaches it, but cannot silence it, nor cancel. On images that are not negative, a unit's gradient by a pixel then is
+    positive exactly where the pixel is in the unit's receptive field. The net given is not changed.
     """
     inner = copy.deepcopy(net).double().eval()
     with torch.no_grad():
@@ -40,7 +41,7 @@ def averaging_copy(net: nn.Module) -> nn.Module:
 
 
 class _Averaging(nn.Module):
-    """Runs the net that it holds with means in the place of maxima."""
+    """Runs the net that it holds with means in the place of maxima, and sums in that of differences and quotients."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -51,8 +52,14 @@ class _Averaging(nn.Module):
             return self.net(x)
 
 
+_SUMS: dict[str, Any] = {
+    **dict.fromkeys(("sub", "subtract", "rsub", "__rsub__", "div", "divide", "true_divide", "__rdiv__"), torch.add),
+    **dict.fromkeys(("sub_", "subtract_", "div_", "divide_", "true_divide_"), torch.Tensor.add_),
+}
+
+
 class _Means(TorchFunctionMode):
-    """Maxima become means, local response norm does nothing, wherever they are called."""
+    """Maxima become means, differences and quotients sums, local response norm nothing, wherever they are called."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -65,7 +72,14 @@ class _Means(TorchFunctionMode):
             return torch.mean(*args, **kwargs)
         if name == "local_response_norm":
             return args[0]
+        if name in _SUMS and "rounding_mode" not in kwargs and _from_image(*args, *kwargs.values()):
+            return _SUMS[name](*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def _from_image(*values: Any) -> bool:
+    """Whether one of them does; a grid of places, for example, does not, and must stay as it is."""
+    return any(isinstance(v, Tensor) and v.requires_grad for v in values)
 
 
 def _pooled(

@@ -74,13 +74,28 @@ def section(name: str, lines: list[Line], facts: list[str]) -> str:
     return "\n".join(text).rstrip() + "\n"
 
 
+def renewed(held: str, lines: list[Line], fact: str) -> str:
+    """A part of the page with these lines measured again, in their places; the fact says when."""
+    for line in lines:
+        what = re.escape(line.what)
+        row = f"| {line.what} | {line.figure} | {line.limit} | {line.verdict} |"
+        held, rows = re.subn(rf"(?m)^\| {what} \|.*$", lambda _, row=row: row, held)
+        note = "\n".join(f"- {line.what}: {note}" for note in line.notes)
+        held, notes = re.subn(rf"(?m)^- {what}: .*$", lambda _, note=note: note, held)
+        assert rows == notes == 1, f"{line.what} does not stand once on the page: measure all nets first"
+    return held.replace("\n\n| what |", f"\n{fact}\n\n| what |", 1)
+
+
+def pages() -> dict[str, str]:
+    """The parts that IMAGES.md holds."""
+    old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    found = re.finditer(r"^## (\w+)\n.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)
+    return {m[1]: m[0].rstrip() + "\n" for m in found}
+
+
 def written(parts: dict[str, str]) -> None:
     """IMAGES.md: these parts, and what it held of the others."""
-    old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-    held = {
-        m[1]: m[0].rstrip() + "\n" for m in re.finditer(r"^## (\w+)\n.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)
-    }
-    held |= parts
+    held = pages() | parts
     head = "# Images: results of the benchmarks\n\nWritten by `python benchmarks/images.py`; each part says when and where.\n"
     RESULTS.write_text("\n".join([head, *(held[name] for name in HEADS if name in held)]), encoding="utf-8")
     say(f"wrote {RESULTS.name}")
@@ -102,7 +117,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("KONSPEKT_DATA") or None, help="holds mnist/")
     parser.add_argument("--only", nargs="+", choices=tuple(HEADS), default=list(HEADS), help="parts")
-    parser.add_argument("--nets", nargs="+", metavar="NET", help="steps of these nets only")
+    parser.add_argument(
+        "--nets", nargs="+", metavar="NET", help="steps of these nets only, written into the table that there is"
+    )
     parser.add_argument("--threads", type=int, help="threads (default: 1 for steps, torch's own choice else)")
     parser.add_argument("--repeat", type=int, default=9, help="turns that are counted, at least 9 (default 9)")
     parser.add_argument("--quick", action="store_true", help="2 short turns, no compiling; print, write nothing")
@@ -154,11 +171,15 @@ def main() -> int:
         today, spent = datetime.date.today().isoformat(), time.perf_counter() - began
         facts = [
             f"- {today}, {repeat} turns of each side after one that is not counted, {spent:.0f} s",
-            *([f"- of these nets only: {', '.join(given.nets)}"] if given.nets else []),
             *machine_lines(load),
             f"- {versions()}",
         ]
-        parts[name] = section(name, lines, facts)
+        if given.nets and not given.quick:
+            nets = ", ".join(dict.fromkeys(line.what.split(",")[0] for line in lines))
+            fact = f"- measured again on {today}: {nets}; {repeat} turns, load average at the start {load:.2f}"
+            parts[name] = renewed(pages()[name], lines, fact)
+        else:
+            parts[name] = section(name, lines, facts)
     if not given.quick:
         written(parts)
     return 0 if met else 1

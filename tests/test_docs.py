@@ -20,6 +20,7 @@ from konspekt.core import ConfigError, DataError, entries, errors, registry
 from konspekt.core.params import params_of
 from konspekt.data.sets import SETS
 from konspekt.engine import Moment
+from konspekt.metrics import clustering
 from konspekt.testing import checks_of, docs
 
 ROOT = docs.repository(Path(__file__))
@@ -147,7 +148,7 @@ def vocabulary():
             words |= set(inspect.signature(entry.load()).parameters)
     words |= {c.name or c.callback.__name__ for c in app.registered_commands}
     words |= {"validation", "resume", "callbacks"}  # of fit
-    words |= set(konspekt.explain.__all__)
+    words |= {*konspekt.explain.__all__, *konspekt.cluster.__all__, *clustering.__all__}
     words |= set(Moment.__dataclass_fields__)
     return words
 

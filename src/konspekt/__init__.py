@@ -14,17 +14,39 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "konspekt.core.estimator",
     "report": "konspekt.reports.page",
+    "AgglomerativeClustering": "konspekt.cluster.agglomerative",
     "AnomalyDetector": "konspekt.tabular.anomaly",
+    "DBSCAN": "konspekt.cluster.dbscan",
+    "DivisiveClustering": "konspekt.cluster.divisive",
     "FeatureExtractor": "konspekt.vision.features",
+    "GaussianMixture": "konspekt.cluster.gaussian_mixture",
+    "GraphClustering": "konspekt.cluster.radius_graph",
     "ImageClassifier": "konspekt.vision.classifier",
     "ImageRegressor": "konspekt.vision.regressor",
+    "KMeans": "konspekt.cluster.kmeans",
+    "KMedians": "konspekt.cluster.kmedians",
     "LinearRegressor": "konspekt.tabular.linear",
     "LogisticClassifier": "konspekt.tabular.linear",
     "MLPClassifier": "konspekt.tabular.mlp",
     "MLPRegressor": "konspekt.tabular.mlp",
+    "MeanShift": "konspekt.cluster.mean_shift",
     "ObjectLocalizer": "konspekt.vision.localizer",
+    "SpectralClustering": "konspekt.cluster.spectral",
 }
-_PACKAGES = ("core", "data", "engine", "explain", "nn", "optim", "reports", "tabular", "testing", "vision")
+_PACKAGES = (
+    "cluster",
+    "core",
+    "data",
+    "engine",
+    "explain",
+    "metrics",
+    "nn",
+    "optim",
+    "reports",
+    "tabular",
+    "testing",
+    "vision",
+)
 
 __all__ = ["__version__", *_HOMES]
 

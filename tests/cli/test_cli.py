@@ -290,7 +290,7 @@ WRONG = {
     "nothing": (("fit",), 2, "which system?", "konspekt list --kind estimator"),
     "no data": (("fit", "mlp-classifier"), 2, "data is missing", "data=table.csv target=COLUMN"),
     "a wrong system": (("fit", "mlp-clasifier", "data=iris"), 2, "did you mean 'mlp-classifier'?"),
-    "a net": (("fit", "lenet", "data=digits"), 2, "'lenet' is not a registered estimator", "known: anomaly-detector, feature-extractor"),
+    "a net": (("fit", "lenet", "data=digits"), 2, "'lenet' is not a registered estimator", "see `konspekt list`"),
     "a wrong key": (("fit", "mlp-classifier", "data=iris", "epoch=3"), 2, "MLPClassifier has no parameter 'epoch'", "'epochs'?"),
     "a wrong value": (("fit", "mlp-classifier", "data=iris", "epochs=many"), 2, "epochs must be an integer at least 1", "'many'"),
     "out of bounds": (("fit", "mlp-classifier", "data=iris", "dropout=1"), 2, "dropout must be", "got 1.0"),

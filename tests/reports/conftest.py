@@ -259,6 +259,43 @@ def regression(path: Path, targets=("price", "days on the market"), count=400) -
     return path
 
 
+def clustering(path: Path, count=300, kinds=4, truth=True) -> Path:
+    """A finished clustering of points of three columns, with noise, centres and given labels."""
+    config(path, system="kmeans", **{"class": "KMeans"}, params={"n_clusters": kinds, "random_state": None},
+           command=f"konspekt fit kmeans data=flats.csv n_clusters={kinds}", data={"source": "flats.csv", "target": None})  # fmt: skip
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, kinds, count)
+    middles = 6 * rng.normal(size=(kinds, 2))
+    points = middles[labels] + rng.normal(size=(count, 2))
+    given = np.array(["north", "south", "a name of some length", "<b>west</b>"])[labels % 4]
+    labels[::20] = -1
+    axes = [f"principal component {i} ({share}% of variance)" for i, share in ((1, 71), (2, 20))]
+    arrays = {
+        "points": points,
+        "labels": labels,
+        "axes": np.array(axes),
+        "total": np.array(40 * count),
+        "marks": middles,
+    }
+    np.savez_compressed(path / "clusters.npz", **arrays, **({"truth": given} if truth else {}))
+    columns = [
+        {"name": n, "type": "number", "missing": 0, "mean": 1.0, "std": 1.0, "min": -2.0, "max": 9.0} for n in "abc"
+    ]
+    write(path, "data.json", {"task": "clustering", "source": "flats.csv", "rows": count, "train": count, "validation": 0,
+                              "columns": columns, "skipped": [], "notes": [], "fingerprint": "77ab"})  # fmt: skip
+    sizes = [{"cluster": "noise" if c == -1 else int(c), "points": int((labels == c).sum()), "share": float((labels == c).mean()),
+              "mean a": 0.5 + c, "commonest label": "south (77%)"} for c in [*range(kinds), -1]]  # fmt: skip
+    keep(path, "clusters", "table", sizes)
+    keep(path, "inertia", "curve", {"inertia": [9.0, 4.0, 2.0, 1.5]})
+    scores = {"clusters": float(kinds), "noise": float((labels == -1).mean()), "adjusted_rand": 0.7302, "silhouette": 0.5528,
+              "calinski_harabasz": 561.6, "davies_bouldin": 0.662}  # fmt: skip
+    write(path, "result.json", {"scores": {k: v for k, v in scores.items() if truth or k != "adjusted_rand"}, "epochs": 0,
+                                "scores_on": "train", "seconds": 0.12, "timings": {"data": 0.01, "train": 0.09}})  # fmt: skip
+    write_metrics(path, [{"kind": "stage", "stage": "fit", "state": "finished", "step": 0, "seconds": 0.0934}])
+    write(path, "log.txt", "2026-11-21 10:00:01 WARNING two starts disagree\n")
+    return path
+
+
 def stages(path: Path) -> Path:
     """Two finished stages and an open one."""
     config(path, system="autoencoder-clusters", params={"epochs": 8})
@@ -278,6 +315,6 @@ def runs():
     from types import SimpleNamespace
 
     return SimpleNamespace(
-        HOSTILE=HOSTILE, bare=bare, classification=classification, config=config, full=full, keep=keep, metrics=metrics, png=png,
+        HOSTILE=HOSTILE, bare=bare, classification=classification, clustering=clustering, config=config, full=full, keep=keep, metrics=metrics, png=png,
         regression=regression, result=result, stages=stages, write=write, write_metrics=write_metrics,
     )  # fmt: skip

@@ -181,6 +181,8 @@ def pages(tmp_path_factory, runs):
         "long": runs.classification(base / ("long-name-of-a-run-" * 4), long, 120),
         "many": runs.classification(base / "many", tuple(f"kind {i}" for i in range(60)), 300),
         "stages": runs.stages(base / "stages"),
+        "clusters": runs.clustering(base / "clusters"),
+        "crowded": runs.clustering(base / "crowded", count=3000, kinds=40),
         "bare": runs.bare(base / "bare"),
     }
     runs.keep(made["bare"], "wide", "table", [{f"a long name of a column {i}": "x" * 60 for i in range(20)}])
@@ -189,7 +191,7 @@ def pages(tmp_path_factory, runs):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["full", "regression", "long", "many", "stages", "bare"])
+@pytest.mark.parametrize("name", ["full", "regression", "long", "many", "stages", "clusters", "crowded", "bare"])
 def test_page(browser, pages, name, width, theme):
     seen = browser.open(pages[name], width=WIDTHS[width], theme=theme)
     assert seen["errors"] == []

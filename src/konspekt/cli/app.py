@@ -1,4 +1,4 @@
-"""The `konspekt` command: list, info, fit, resume, evaluate, predict, report, runs, card.
+"""The `konspekt` command: list, info, fit, resume, evaluate, predict, compare, report, runs, card.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. An error is one paragraph; `--debug` shows the traceback.
 """
@@ -97,8 +97,9 @@ def info(
 
         layers = summary(system, image_size).text(_width(), verbose=verbose)
     print(f"{entry.name} ({entry.kind}{', ' + entry.task if entry.task else ''})")
-    print(f"rows {', '.join(entry.rows) or 'none'}{'; ' + entry.paper if entry.paper else ''}")
-    print(f"Python: from {entry.module} import {entry.qualname}\n")
+    print(_filled(f"rows {', '.join(entry.rows) or 'none'}{'; ' + entry.paper if entry.paper else ''}"))
+    line = f"Python: from {entry.module} import {entry.qualname}"
+    print(textwrap.fill(line, _width(), subsequent_indent="    ", break_long_words=False) + "\n")
     doc = inspect.getdoc(target) or ""
     print(
         "\n\n".join(_filled(p) for p in doc.split("\n\n") if not _is_parameter(p, inspect.signature(target).parameters))
@@ -158,7 +159,10 @@ def fit(
     validation = given.pop("validation", None)
     given = {"run_dir": _new_run(system), "verbose": "true"} | given
     if validation is None:
-        given.setdefault("validation_fraction", 0.2)
+        if "validation_fraction" in params_of(cls):
+            given.setdefault("validation_fraction", 0.2)
+    elif "validation_fraction" not in params_of(cls):
+        raise ConfigError(f"{system} holds nothing out, as it learns from all items at once: leave validation out")
     elif (share := _fraction(validation)) is not None:  # as a parameter, so that the run's config.yaml has it
         if given.get("validation_fraction") is not None:
             raise ConfigError("validation and validation_fraction both name a share: give one of them")
@@ -168,6 +172,8 @@ def fit(
     if validation is not None:
         validation = _source(str(validation), target, "validation")[0]
     if dry_run:
+        if not hasattr(estimator, "forecast"):
+            raise ConfigError(f"{system} takes no steps that could be forecast: leave --dry-run out")
         from konspekt.cli.tables import forecast_text
 
         print(forecast_text(estimator.forecast(X, y, validation=validation), _width()))
@@ -178,7 +184,7 @@ def fit(
 @app.command()
 def resume(run: Annotated[Path, typer.Argument(help="The run folder.")], pairs: Pairs = None) -> None:
     """Continue an interrupted run; epochs=N gives it more epochs."""
-    from konspekt.core.params import parse_params
+    from konspekt.core.params import params_of, parse_params
     from konspekt.core.runs import read_config
 
     past = read_config(run)
@@ -188,6 +194,8 @@ def resume(run: Annotated[Path, typer.Argument(help="The run folder.")], pairs: 
         source = str(data["source"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{run / 'config.yaml'}: not the description of a run ({error})") from None
+    if "epochs" not in params_of(cls):
+        raise ConfigError(f"{run}: {past['system']} learns at one go, so there is nothing to resume: fit it again")
     if data.get("kind") == "memory":
         raise ConfigError(
             f"{run} was fitted from Python on data in memory ({source}); resume it there: "
@@ -253,8 +261,31 @@ def predict(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="The run folder.")]) -> None:
+def compare(
+    task: Annotated[str, typer.Option(help="What is compared: clustering.")] = "clustering",
+    pairs: Pairs = None,
+) -> None:
+    """Compare all methods of a task: konspekt compare --task clustering data=FILE.csv [target=COLUMN] [out=FOLDER].
+
+    Their parameters are chosen without labels. methods=NAME,NAME takes only these; n_resamples, n_seeds, n_points and
+    random_state are those of konspekt.cluster.compare. out is the folder of the page, runs/compare-... unless it is given.
+    """
+    from konspekt.cli.comparing import check_keys, run_comparison
+
+    given = _pairs(pairs)
+    check_keys(task, given)
+    X, y = _source(given.pop("data"), given.pop("target", None))
+    print(run_comparison(task, given, X, y, _width()))
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="The folder of a run, or of a comparison.")]) -> None:
     """Write the report of a run again, and print where it is."""
+    if (run / "comparison.json").is_file():
+        from konspekt.reports.compared import report_comparison
+
+        print(report_comparison(run))
+        return
     from konspekt.reports.page import report as write
 
     print(write(run))
@@ -482,9 +513,8 @@ def _train(estimator: Any, X: Any, y: Any, **how: Any) -> None:
         return
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     cut = ", the last one cut short" if result.get("cut_short") else ""
-    print(
-        f"\n{result['scores_on']} scores after {result['epochs']} epoch{'s' * (result['epochs'] != 1)}{cut}, {result['seconds']:.1f} s"
-    )
+    epochs = f" after {result['epochs']} epoch{'s' * (result['epochs'] != 1)}" if result["epochs"] else ""
+    print(f"\n{result['scores_on']} scores{epochs}{cut}, {result['seconds']:.1f} s")
     _print_scores(result["scores"])
     if "forecast" in result:
         from konspekt.cli.tables import beside_text

@@ -82,9 +82,9 @@ class Estimator(BaseEstimator):
     def card(self) -> str:
         """The model card: what this is, its data, scores, limits, licence, versions (Mitchell et al. 2019)."""
         entry = registered(type(self))
-        changed = {
-            k: v for k, v in self.get_params(deep=False).items() if v != type(self).__dataclass_fields__[k].default
-        }
+        defaults = {k: f.default for k, f in type(self).__dataclass_fields__.items()}
+        given = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in self.get_params(deep=False).items()}
+        changed = {k: v for k, v in given.items() if v != defaults[k]}
         lines = [f"# {type(self).__name__}", "", entry.summary, ""]
         lines += [f"- system: `{entry.name}`" + (f" ({entry.paper})" if entry.paper else "")]
         lines += [
@@ -214,11 +214,11 @@ def load(folder: str | Path, *, model: Any = None) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A parameter as JSON has it: numpy's numbers as Python's, names of a mapping as text, a net by what it prints."""
+    """A parameter as JSON has it: numpy's numbers and arrays as Python's, names of a mapping as text, a net by what it prints."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     if hasattr(value, "parameters") and hasattr(value, "state_dict"):
         return f"<{' '.join(repr(value).split())[:300]}>"
-    return value.item() if hasattr(value, "item") else value
+    return value.tolist() if hasattr(value, "tolist") else value

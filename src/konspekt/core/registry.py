@@ -44,6 +44,7 @@ TASKS = (
     "image-regression",
     "object-localization",
     "image-embedding",
+    "clustering",
 )
 GROUP = "konspekt.systems"
 

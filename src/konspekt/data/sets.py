@@ -27,7 +27,7 @@ class DataSet:
 
     def for_task(self, task: str | None) -> tuple[Any, Any]:
         """X and y as a system of this task takes them: for tables, images become rows of pixels."""
-        if self.task == "image-classification" and (task or "").startswith(("tabular", "anomaly")):
+        if self.task == "image-classification" and (task or "").startswith(("tabular", "anomaly", "clustering")):
             import pandas as pd
 
             flat = self.X.reshape(len(self.X), -1)

@@ -4,6 +4,7 @@ reading.py      the folder, as far as it is there and can be trusted
 timeline.py     its records on one axis
 page.py         the headline, and the page
 sections.py     what each part of the page says
+clustered.py    a run that looked for clusters
 quality.py      the quality of the data, leakage, what was left out
 training.py     the training's curves
 pruned.py       quality against size, where something was pruned

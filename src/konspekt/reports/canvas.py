@@ -27,6 +27,7 @@ __all__ = [
     "HEIGHT",
     "INK",
     "MUTED",
+    "PAPER",
     "SERIES",
     "WIDTH",
     "end_labels",
@@ -39,9 +40,9 @@ __all__ = [
     "write",
 ]
 
-INK, MUTED, RULE = "#000001", "#000002", "#000003"
+INK, MUTED, RULE, PAPER = "#000001", "#000002", "#000003", "#000004"
 SERIES = tuple(f"#0000a{i}" for i in range(6))
-_PAINT = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
+_PAINT = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "var(--page)"}
 _PAINT |= {colour: f"var(--s{i})" for i, colour in enumerate(SERIES)}
 
 WIDTH, HEIGHT = 328, 204  # CSS pixels

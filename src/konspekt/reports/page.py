@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from konspekt.core.errors import ConfigError
 from konspekt.core.folders import write_file
+from konspekt.reports import clustered
 from konspekt.reports.predictions import is_classification
 from konspekt.reports.reading import Folder, dicts, mapping, read_folder
 from konspekt.reports.sections import SECTIONS, warnings_of
@@ -116,9 +117,13 @@ class Headline:
 def headline(folder: Folder) -> Headline:
     """System, data, score, state and the few numbers that matter."""
     scores, where = _scores(folder)
+    found = clustered.is_clustering(folder)
     main = next((name for name in FIRST if name in scores), next(iter(scores), None))
     items = _items(folder)
     state, story = _state(folder)
+    if found:
+        main, where = clustered.leading(scores), ""
+        state, story = clustered.outcome(folder)
     parameters = folder.result.get("parameters")
     epochs = sum(len(s.epochs) for s in folder.stages)
     sizes = [folder.data.get("train"), folder.data.get("validation")]
@@ -128,6 +133,9 @@ def headline(folder: Folder) -> Headline:
         ("validation items", (number(sizes[1]) if sizes[1] else "none") if folder.data else ""),
         ("epochs", number(epochs) if epochs else ""),
         ("parameters", number(parameters) if parameters is not None else ""),
+    ]
+    facts = clustered.counts(folder, main) if found else facts
+    facts += [
         ("time", duration(folder.result["seconds"]) if "seconds" in folder.result else ""),
         ("device", short(mapping(folder.config.get("machine")).get("device") or "", 24)),
     ]
@@ -167,6 +175,8 @@ def _scores(folder: Folder) -> tuple[dict[str, Any], str]:
 
 def _context(folder: Folder, main: str, scores: dict[str, Any]) -> list[str]:
     """What helps to judge the score: its uncertainty, and what no learning at all would reach."""
+    if clustered.is_clustering(folder):
+        return clustered.meaning(folder, main)
     told = []
     truth, value = folder.validation.get("truth"), real(scores[main])
     if folder.result.get("scores_on") == "train":

@@ -25,6 +25,8 @@ __all__ = ["Folder", "Stage", "dicts", "mapping", "picture_source", "read_folder
 
 MAX_ITEMS = 64
 MAX_PICTURE = 2 << 20  # bytes
+MAX_POINTS = 5_000  # of the clusters' picture
+MAX_PLACE = 1e150  # beyond it, an axis would overflow
 MAX_LOG = 200_000  # characters, from the end
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
@@ -55,6 +57,7 @@ class Folder:
     kept: dict[str, dict[str, Any]]
     log: str
     notes: list[str]
+    clusters: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -84,6 +87,7 @@ def read_folder(path: Path) -> Folder:
         chosen=mapping(_json(path / "chosen.json", notes)),
         kept=_kept(path / "kept", notes),
         log=_log(path / "log.txt", notes),
+        clusters=_clusters(path / "clusters.npz", notes),
         notes=notes,
     )
 
@@ -124,13 +128,8 @@ def _stages(path: Path, notes: list[str]) -> list[Stage]:
 
 def _arrays(file: Path, notes: list[str]) -> dict[str, np.ndarray]:
     """The arrays that belong together: as many truths as predictions; or, where nothing was to be predicted, as losses."""
-    if not file.exists() or file.is_symlink():
-        return {}
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        notes.append(f"validation.npz: not readable ({short(error, 80)}); nothing is said about single predictions")
+    arrays = _loaded(file, notes, "nothing is said about single predictions")
+    if arrays is None:
         return {}
     truth, prediction = arrays.get("truth"), arrays.get("prediction")
     loss = arrays.get("loss")
@@ -142,6 +141,52 @@ def _arrays(file: Path, notes: list[str]) -> dict[str, np.ndarray]:
         )
         return {}
     return {k: v for k, v in arrays.items() if k == "classes" or (v.ndim > 0 and len(v) == len(truth))}
+
+
+def _loaded(file: Path, notes: list[str], lost: str) -> dict[str, np.ndarray] | None:
+    """All arrays of an archive; None where there is none, or none that can be read: then a note says what is `lost`."""
+    if not file.exists() or file.is_symlink():
+        return None
+    try:
+        with (
+            file.open("rb") as opened,
+            np.load(opened, allow_pickle=False) as archive,
+        ):  # np.load leaves a cut file open
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        notes.append(f"{file.name}: not readable ({short(error, 80)}); {lost}")
+        return None
+
+
+def _clusters(file: Path, notes: list[str]) -> dict[str, np.ndarray]:
+    """Points in the plane that can be drawn, with their labels, and what belongs to them, as far as it fits them."""
+    arrays = _loaded(file, notes, "the clusters are not drawn")
+    if arrays is None:
+        return {}
+    points, labels, axes, marks = (arrays.get(name) for name in ("points", "labels", "axes", "marks"))
+    if points is None or labels is None or points.ndim != 2 or points.shape[1] != 2 or points.dtype.kind not in "fiu":
+        notes.append("clusters.npz: points of the shape (N, 2) or their labels are absent; the clusters are not drawn")
+        return {}
+    if labels.shape != points.shape[:1] or labels.dtype.kind not in "iu":
+        notes.append("clusters.npz: there is not one whole number as label for each point; the clusters are not drawn")
+        return {}
+    seen = (np.abs(points) < MAX_PLACE).all(axis=1)  # not of NaN
+    chosen = np.flatnonzero(seen)
+    chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), MAX_POINTS)).astype(int)]
+    if not len(chosen):
+        notes.append("clusters.npz: holds no point that can be drawn")
+        return {}
+    kept = {"points": points[chosen].astype(float), "labels": np.maximum(labels[chosen].astype(np.int64), -1)}
+    kept["axes"] = axes if axes is not None and axes.shape == (2,) and axes.dtype.kind == "U" else np.array(["", ""])
+    total = arrays.get("total")
+    whole = total is not None and total.ndim == 0 and total.dtype.kind in "iu"
+    kept["total"] = np.array(max(len(points), int(total) if whole and total is not None else 0))
+    if marks is not None and marks.ndim == 2 and marks.shape[1] == 2 and marks.dtype.kind in "fiu":
+        kept["marks"] = marks[(np.abs(marks) < MAX_PLACE).all(axis=1)].astype(float)
+    truth = arrays.get("truth")
+    if truth is not None and truth.shape == points.shape[:1] and truth.dtype.kind in "U":
+        kept["truth"] = truth[chosen]
+    return kept
 
 
 def _items(folder: Path, notes: list[str]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from konspekt.reports.clustered import CLUSTERS, clusters, is_clustering
 from konspekt.reports.drawers import beside_row, draw, table_of
 from konspekt.reports.predictions import predictions, worst
 from konspekt.reports.pruned import PRUNING, pruning
@@ -54,8 +55,8 @@ def data(folder: Folder) -> Markup | None:
             ("task", title(clean(known["task"])) if known.get("task") else None),
             ("source", known.get("source") or source.get("source")),
             ("target", source.get("target")),
-            ("training items", known.get("train")),
-            ("validation items", known.get("validation")),
+            ("points" if is_clustering(folder) else "training items", known.get("train")),
+            ("validation items", None if is_clustering(folder) else known.get("validation")),
             ("pictures", f"{shape} {clean(image.get('dtype') or '')}".strip()),
             ("fingerprint", clean(known.get("fingerprint") or "")[:12]),
             ("files left aside", listed(known["ignored"]) if isinstance(known.get("ignored"), list) else None),
@@ -133,12 +134,16 @@ def kept(folder: Folder) -> Markup | None:
     shown = {name: k for name, k in folder.kept.items() if not (elsewhere and is_range_test(name))}
     if pruning(folder) is not None:
         shown.pop(PRUNING)
+    if is_clustering(folder):
+        shown.pop(CLUSTERS, None)
     parts = (heading(title(name)) + draw(name, k.get("kind"), k.get("value")) for name, k in shown.items())
     return Markup().join(parts) or None
 
 
 def model(folder: Folder) -> Markup | None:
     """The layers, the first of them, where the time went, and what had been expected."""
+    if is_clustering(folder):
+        return None
     layers = dicts(folder.result.get("layers"))
     parts = Markup()
     times = Markup()
@@ -157,12 +162,8 @@ def model(folder: Folder) -> Markup | None:
         more = len(layers) - MAX_TABLE
         note = f"And {plural(more, 'more layer')}." if more > 0 else ""
         parts += heading("Layers") + table("Layers", ["layer", "type", "parameters", ""], rows, note)
-    spans = {k: real(v) for k, v in mapping(folder.result.get("timings")).items()}
-    spans = {k: v for k, v in spans.items() if np.isfinite(v) and v >= 0}
-    if spans:
-        total = sum(spans.values()) or 1.0
-        rows = [[score_name(k), duration(v), percent(v / total), Bar(v / total)] for k, v in spans.items()]
-        times += heading("Where the time went") + table("Time", ["part", "time", "share", ""], rows)
+    if (spent := _spent(folder)) is not None:
+        times += heading("Where the time went") + spent
     epochs = [real(r.get("seconds")) for s in folder.stages for r in s.epochs]
     epochs = [e for e in epochs if np.isfinite(e)]
     if epochs:
@@ -173,6 +174,18 @@ def model(folder: Folder) -> Markup | None:
         times += sentence(f"{text}{speed}.", "note")
     times += _forecast(folder)
     return (beside(parts, times) + (first_layer(folder) or Markup())) or None
+
+
+def _spent(folder: Folder) -> Markup | None:
+    """The seconds of each part of the run."""
+    spans = {k: real(v) for k, v in mapping(folder.result.get("timings")).items()}
+    spans = {k: v for k, v in spans.items() if np.isfinite(v) and v >= 0}
+    if not spans:
+        return None
+    total = sum(spans.values()) or 1.0
+    names = {"train": "fit"} if is_clustering(folder) else {}
+    rows = [[names.get(k, score_name(k)), duration(v), percent(v / total), Bar(v / total)] for k, v in spans.items()]
+    return table("Time", ["part", "time", "share", ""], rows)
 
 
 def _forecast(folder: Folder) -> Markup:
@@ -214,7 +227,9 @@ def again(folder: Folder) -> Markup | None:
     config = folder.config
     command, params = clean(config.get("command") or ""), mapping(config.get("params"))
     ours = command.startswith(("konspekt ", "python -m konspekt"))
-    body = Markup('<pre tabindex="0">{}</pre>').format(command if ours else _python(config))
+    body = Markup('<pre tabindex="0">{}</pre>').format(
+        command if ours else _python(config, "X" if is_clustering(folder) else "X, y")
+    )
     if command and not ours:
         body += sentence(f"It was run from {short(command, 200)}.", "note")
     if params:
@@ -249,22 +264,24 @@ def _value(value: Any) -> str:
     return repr(value)
 
 
-def _python(config: dict[str, Any]) -> str:
+def _python(config: dict[str, Any], data: str) -> str:
     name = clean(config.get("class") or "Estimator")
     given = "".join(f"    {clean(k)}={clean(_value(v))},\n" for k, v in mapping(config.get("params")).items())
     source = mapping(config.get("data")).get("source")
     comment = f"  # data: {short(source, 80)}" if source else ""
-    return f"import konspekt\n\nmodel = konspekt.{name}({chr(10) if given else ''}{given})\nmodel.fit(X, y){comment}"
+    return f"import konspekt\n\nmodel = konspekt.{name}({chr(10) if given else ''}{given})\nmodel.fit({data}){comment}"
 
 
 SECTIONS: tuple[tuple[str, str, Callable[[Folder], Markup | None]], ...] = (
     ("problems", "Warnings", problems),
+    ("clusters", "Clusters", clusters),
     ("data", "Data", data),
     ("pruning", "Pruning", pruning),
-    ("training", "Training", training),
-    ("predictions", "Predictions", predictions),
+    ("training", "Training", lambda folder: None if is_clustering(folder) else training(folder)),
+    ("predictions", "Predictions", lambda folder: None if is_clustering(folder) else predictions(folder)),
     ("worst", "Largest losses", worst),
     ("kept", "Kept by the system", kept),
     ("model", "Model and time", model),
+    ("time", "Time", lambda folder: _spent(folder) if is_clustering(folder) else None),
     ("again", "Run it again", again),
 )

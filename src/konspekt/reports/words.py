@@ -38,6 +38,9 @@ NAMES = {
     "auc": "AUC",
     "roc_auc": "ROC-AUC",
     "lr": "learning rate",
+    "adjusted_rand": "adjusted Rand index",
+    "calinski_harabasz": "Calinski-Harabasz",
+    "davies_bouldin": "Davies-Bouldin",
 }
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 
@@ -164,7 +167,9 @@ def score(name: str, value: Any, of: int = 100) -> str:
     plain = real(value)
     if "accuracy" in name and 0 <= plain <= 1:
         return percent(plain, of)
-    if name in ("r2", "f1", "auc", "roc_auc", "average_precision") and math.isfinite(plain):
+    if name in ("r2", "f1", "auc", "roc_auc", "average_precision", "adjusted_rand", "silhouette") and math.isfinite(
+        plain
+    ):
         return f"{plain:.3f}".replace("-", MINUS)
     return number(plain if isinstance(value, (int, float)) else value)
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from konspekt.cluster.clusterer import Clusterer
 from konspekt.core import folders
 from konspekt.core.errors import ConfigError, KonspektError
 from konspekt.core.estimator import load
@@ -53,7 +54,7 @@ def require(holds: bool, message: str) -> None:
 def smallest(entry: Entry, **changes: Any) -> Any:
     """The estimator at its smallest size, unfitted. One that `takes_fitted` names another gets that one, fitted."""
     cls = entry.load()
-    small = {"epochs": 2, "batch_size": 8, "hidden": (8,), "random_state": 0}
+    small = {"epochs": 2, "batch_size": 8, "hidden": (8,), "random_state": 0, "n_clusters": 3, "n_components": 2}
     if inner := getattr(cls, "takes_fitted", None):
         small["model"] = _fitted(inner)
     return cls(**{k: v for k, v in small.items() if k in params_of(cls)} | changes)
@@ -71,7 +72,9 @@ def _data(entry: Entry, items: int = 24) -> tuple[Any, Any]:
 
 def _outputs(estimator: Any, X: Any) -> np.ndarray[Any, Any]:
     """What it says of X: probabilities, or predictions, or features."""
-    says = next(m for m in ("predict_proba", "predict", "transform") if hasattr(estimator, m))
+    says = next((m for m in ("predict_proba", "predict", "transform") if hasattr(estimator, m)), None)
+    if says is None:  # a clusterer that knows the clusters of its own points only
+        return np.asarray(estimator.labels_)
     return np.asarray(getattr(estimator, says)(X))
 
 
@@ -124,9 +127,10 @@ def check_fit(entry: Entry, folder: Path) -> None:
         if hasattr(estimator, says):
             form(entry, estimator, X, y)
     if hasattr(estimator, "evaluate"):
-        if not getattr(estimator, "supervised", True):
-            require(bool(np.isfinite(estimator.evaluate(X)["loss"])), "evaluate without y gives no finite loss")
-        require(bool(np.isfinite(estimator.evaluate(X, y)["loss"])), "evaluate gives no finite loss")
+        needed = ["loss"] if isinstance(estimator, NeuralEstimator) else []
+        for given in [(X, y), *([] if getattr(estimator, "supervised", True) else [(X,)])]:
+            measured = estimator.evaluate(*given)
+            require(all(np.isfinite(measured[n]) for n in needed or measured), f"evaluate gives {measured}")
     require(vars(estimator) == state, "predict, transform or evaluate changed the estimator")
 
 
@@ -137,12 +141,11 @@ def _check_predictions(entry: Entry, estimator: Any, X: Any, y: Any) -> None:
     require(len(predicted) == len(X), f"{len(predicted)} predictions for {len(X)} items")
     if hasattr(estimator, "predict_proba"):
         probabilities = np.asarray(estimator.predict_proba(X))
-        require(probabilities.shape == (len(X), len(estimator.classes_)), f"probabilities are {probabilities.shape}")
+        classes = getattr(estimator, "classes_", np.arange(probabilities.shape[1]))  # a clusterer's are numbers
+        require(probabilities.shape == (len(X), len(classes)), f"probabilities are {probabilities.shape}")
         require(bool(np.allclose(probabilities.sum(axis=1), 1)), "probabilities do not sum to 1")
-        require(bool((estimator.classes_[probabilities.argmax(1)] == predicted).all()), "predict is not the likeliest")
-        require(
-            predicted.dtype == estimator.classes_.dtype, f"labels are {predicted.dtype}, not {estimator.classes_.dtype}"
-        )
+        require(bool((classes[probabilities.argmax(1)] == predicted).all()), "predict is not the likeliest")
+        require(predicted.dtype == classes.dtype, f"labels are {predicted.dtype}, not {classes.dtype}")
     elif is_regressor(estimator):
         require(predicted.dtype == np.float64, f"predictions are {predicted.dtype}, not float64")
     if not getattr(estimator, "supervised", True):
@@ -187,7 +190,8 @@ def check_repeat(entry: Entry, folder: Path) -> None:
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
     require(bool((before[0] == after[0]).all()) and before[1:] == after[1:], "fit touched the caller's generators")
     require(_weights(folder / "a") == _weights(folder / "b"), "the same seed gives other weights")
-    require(_weights(folder / "a") != _weights(folder / "c"), "another seed gives the same weights")
+    if not issubclass(entry.load(), Clusterer):  # which may find the same clusters from everywhere
+        require(_weights(folder / "a") != _weights(folder / "c"), "another seed gives the same weights")
 
 
 def check_resume(entry: Entry, folder: Path) -> None:
@@ -290,18 +294,20 @@ def check_bad_input(entry: Entry, folder: Path) -> None:
         "X is a number": (3, labels),
     }
     cls = entry.load()
-    if hasattr(cls, "predict"):  # else X is read by `transform` only, where one row will do
+    if hasattr(cls, "predict") or issubclass(
+        cls, Clusterer
+    ):  # else X is read by `transform` only, where one row will do
         table["one row"] = (numbers[:1], labels[:1])
         table["y too short"] = (numbers, labels[:-1])
     if getattr(cls, "supervised", True):
         table["y missing"] = (numbers, None)
         table["a target missing"] = (numbers, np.where(labels == 0, np.nan, 1.0))
-    if hasattr(cls, "predict_proba"):
+    if hasattr(cls, "predict_proba") and getattr(cls, "supervised", True):
         table["one class"] = (numbers, np.zeros(8))
     for name, (bad_X, bad_y) in table.items():
         try:
             fitted = smallest(entry).fit(bad_X, bad_y)
-            if not hasattr(cls, "predict"):
+            if not hasattr(cls, "predict") and hasattr(cls, "transform"):
                 fitted.transform(bad_X)
         except (KonspektError, TypeError) as error:
             require(len(str(error)) > 20, f"{name}: the message says too little: {error}")
@@ -314,8 +320,13 @@ def check_bad_input(entry: Entry, folder: Path) -> None:
 def check_report(entry: Entry, folder: Path) -> None:
     """A run leaves a folder that a report can be made of."""
     X, y = _data(entry)
-    smallest(entry, run_dir=str(folder / "run"), validation_fraction=0.25).fit(X, y)
-    for name in ("config.yaml", "metrics.jsonl", "data.json", "validation.npz", "items/items.json", "result.json"):
+    files = ["config.yaml", "metrics.jsonl", "data.json", "result.json"]
+    if issubclass(entry.load(), NeuralEstimator):
+        files += ["validation.npz", "items/items.json"]
+        smallest(entry, run_dir=str(folder / "run"), validation_fraction=0.25).fit(X, y)
+    else:
+        smallest(entry, run_dir=str(folder / "run")).fit(X, y)
+    for name in files:
         require((folder / "run" / name).is_file(), f"the run folder lacks {name}")
     text = report(folder / "run").read_text(encoding="utf-8")
     require(entry.name in text and "<svg" in text, "the report lacks the system's name or has no picture")
@@ -578,7 +589,7 @@ CHECKS: dict[str, dict[str, Check]] = {
 
 
 # Checks of estimators that learn by `engine.minimise`.
-_OF_GRADIENTS = frozenset({"resume", "overfit", "gradient", "report"})
+_OF_GRADIENTS = frozenset({"resume", "overfit", "gradient"})
 
 
 def checks_of(entry: Entry) -> list[tuple[str, Check]]:
@@ -594,6 +605,7 @@ def checks_of(entry: Entry) -> list[tuple[str, Check]]:
         cls = entry.load()
         beside = frozenset[str]() if issubclass(cls, NeuralEstimator) else _OF_GRADIENTS
         beside |= frozenset() if "random_state" in params_of(cls) else {"repeat"}
+        beside |= frozenset() if "run_dir" in params_of(cls) else {"report"}
         checks = {name: check for name, check in checks.items() if name not in beside}
     for name in entry.waive:
         if name not in checks:

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from konspekt import explain
+from konspekt.cluster.generators import SHAPES, shapes
 from konspekt.core.errors import KonspektError
 from konspekt.core.folders import write_file
 from konspekt.core.params import build
@@ -155,6 +156,22 @@ def _curve(result: Pruned) -> Any:
     return figure
 
 
+def _kinds() -> Any:
+    """The six kinds of clusters, in colours and marks; noise is small and grey."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.9), facecolor="white", layout="constrained")
+    looks = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"))
+    for axes, kind in zip(figure.subplots(2, 3).ravel(), SHAPES, strict=True):
+        X, y = shapes(kind, random_state=0)
+        axes.plot(*X[y < 0].T, ".", ms=3, mec="none", color="#767676")
+        for group, (colour, mark) in enumerate(looks):
+            axes.plot(*X[y == group].T, mark, ms=3.2, mec="none", color=colour)
+        axes.set_title(kind, loc="left", fontsize=10)
+        axes.set(xticks=[], yticks=[], aspect="equal", xlim=(-0.4, 10.4), ylim=(-0.4, 10.4))
+    return figure
+
+
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
@@ -190,6 +207,7 @@ def pictures(digits: ImageClassifier, scenes: ImageClassifier, step: int = 1) ->
             ]
         ),
         "pruning": lambda: _curve(explain.prune(digits, X, y, **PRUNING)),
+        "cluster-shapes": _kinds,
     }
 
 

@@ -79,6 +79,15 @@ def _object_localization(items: int) -> tuple[Any, Any]:
     return images, pd.DataFrame(rows, columns=["label", "left", "top", "right", "bottom"])
 
 
+def _clustering(items: int) -> tuple[Any, Any]:
+    """Three groups in the plane, and a third column in which they do not differ. y: the group's name."""
+    rng = np.random.default_rng(0)
+    group = np.arange(items) % 3
+    X = rng.normal(size=(items, 3)) * 0.4
+    X[:, :2] += np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])[group]
+    return X, np.array(["a", "b", "c"])[group]
+
+
 MAKERS: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "tabular-classification": _tabular_classification,
     "tabular-regression": _tabular_regression,
@@ -87,6 +96,7 @@ MAKERS: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "image-regression": _image_regression,
     "object-localization": _object_localization,
     "image-embedding": _image_classification,  # what a classifier has learned to see
+    "clustering": _clustering,
 }
 
 

@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-all browser lint bench peers images reproductions faults docs gallery clean
+.PHONY: demo test test-all browser lint bench peers images clusters reproductions faults docs gallery clean
 
 demo: .venv/.installed
 	$(BIN)/konspekt fit image-classifier data=digits image_size=32 augment=shift
@@ -39,6 +39,9 @@ peers: .venv/.installed
 images: .venv/.installed  # DATA: a folder that holds mnist/
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/images.py --data $(DATA)
+
+clusters: .venv/.installed
+	$(BIN)/python benchmarks/clustering.py
 
 reproductions: .venv/.installed  # DATA: a folder of data sets; see reproductions/README.md
 	for script in $(filter-out %/common.py,$(wildcard reproductions/*.py)); do $(BIN)/python $$script --data $(DATA) || exit 1; done

@@ -250,3 +250,16 @@ def test_the_silhouette_plot_has_a_bar_for_each_cluster_and_marks_wrong_points(e
     assert numbers == {str(c) for c in range(choice.k)}
     assert (choice.widths.values < 0).any()
     assert right.get_xlim()[0] <= choice.widths.values.min()
+
+
+def test_silhouettes_keep_their_digits_far_from_the_origin(four):
+    near, far = (choose_k(four + offset, range(2, 5), "silhouette", random_state=0) for offset in (0, 1e9))
+    assert far.k == near.k == 4
+    assert far.curves["mean silhouette"] == pytest.approx(near.curves["mean silhouette"], abs=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("scale", "says"), [(1e300, "overflow; scale X down"), (1e-300, "vanish; scale X up")])
+def test_numbers_whose_squares_overflow_or_vanish_are_refused(four, method, scale, says):
+    with pytest.raises(DataError, match=says):
+        choose_k(four * scale, range(1, 4), method, random_state=0)

@@ -186,3 +186,16 @@ class TestSaving:
         with pytest.raises(ConfigError, match="something else is there already"):
             found.save(tmp_path / "diary.txt")
         assert [p.name for p in tmp_path.iterdir()] == ["diary.txt"]
+
+
+def test_known_labels_with_a_gap_are_refused():
+    X, _ = shapes("separate", n_samples=20, random_state=0)
+    with pytest.raises(DataError, match=r"the known labels \(y, or the target\): 1 labels are missing"):
+        compare(X, [KMeans(n_clusters=2)], [None, *"ab" * 9, "a"], n_resamples=0, n_seeds=0)
+
+
+@pytest.mark.parametrize(("scale", "says"), [(1e300, "overflow; scale X down"), (1e-300, "vanish; scale X up")])
+def test_numbers_whose_squares_overflow_or_vanish_are_refused(scale, says):
+    X, _ = shapes("separate", n_samples=20, random_state=0)
+    with pytest.raises(DataError, match=says):
+        compare(X * scale, [KMeans(n_clusters=2)], n_resamples=0, n_seeds=0)

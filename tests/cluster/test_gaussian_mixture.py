@@ -260,7 +260,7 @@ def test_a_run_on_named_columns_says_nothing_of_names(tmp_path):  # warnings are
     assert kept["BIC"] == pytest.approx(fitted.bic(frame), rel=1e-12)
 
 
-@pytest.mark.parametrize(("kind", "gib"), [("full", "17.9"), ("tied", "7.7")])
+@pytest.mark.parametrize(("kind", "gib"), [("full", "17.8"), ("tied", "7.6")])
 def test_the_memory_of_covariances_is_foreseen(monkeypatch, kind, gib):
     monkeypatch.setattr("konspekt.core.memory.available_memory", lambda: 2**30)
     X = np.zeros((3, 18_500))

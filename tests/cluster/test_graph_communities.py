@@ -173,3 +173,9 @@ def test_parameters(settings, said):
         communities(two_rooms(), **settings)
     with pytest.raises(DataError, match="n_communities=10 is more than the 9 nodes"):
         communities(two_rooms(), n_communities=10)
+
+
+@pytest.mark.parametrize("method", ["modularity", "spectral"])
+def test_weights_whose_squares_overflow_are_refused(method):
+    with pytest.raises(DataError, match=r"a weight is as large as 1e\+300, the square of which overflows"):
+        communities([(1, 2, 1e300), (2, 3, 1.0)], method)

@@ -166,7 +166,8 @@ def test_what_is_no_image_is_refused(image, said):
     ("settings", "error", "said"),
     [
         ({"n_segments": 0}, ConfigError, "n_segments must be an integer at least 1, or None, got 0"),
-        ({"place": -1}, ConfigError, "place must be at least 0, got -1"),
+        ({"place": -1}, ConfigError, "place must be from 0 to 1e6, got -1"),
+        ({"place": 1e308}, ConfigError, "place must be from 0 to 1e6, got 1e"),
         ({"sample": 1.5}, ConfigError, "sample must be an integer at least 2, or None, got 1.5"),
         ({"method": "kmean"}, ConfigError, "did you mean 'kmeans'"),
         ({"method": "mlp-classifier"}, ConfigError, "tabular-classification"),

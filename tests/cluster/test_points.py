@@ -74,10 +74,11 @@ class TestFiles:
         assert set(truth) == {"setosa", "versicolor", "virginica"}
         assert names[0] == "sepal length (cm)"
         assert read_points(clusterer(), load("digits"), None, reset=True)[0].shape == (1797, 64)
+        assert read_points(clusterer(), load("diabetes"), None, reset=True)[1] is None  # numbers are no labels
 
 
 BAD = {
-    "a gap": (FRAME.mask(FRAME > 10.5), r"values are missing, the first in row \d+, column 'width'; fill them"),
+    "a gap": (FRAME.mask(FRAME > 10.5), r"missing values, the first in row \d+, column 'width'; fill them"),
     "NaN": (np.where(X > 10, np.nan, X), "contains NaN: fill missing values"),
     "inf": (np.where(X > 11, np.inf, X), "infinity.*mend or leave out these rows"),
     "text": (np.full((4, 2), "a"), "clusters are found among numbers"),

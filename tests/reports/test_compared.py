@@ -70,6 +70,7 @@ def test_the_page(folder):
     assert 'aria-label="dense: 3 clusters, noise: 25.0' in text
     assert "dense: warned: slow" in text
     assert "DataError: no" in text
+    assert text.count(">failed</td>") == 1
     assert "eps=0.3" in text
     assert "<script" not in text
 
@@ -97,6 +98,7 @@ def test_without_labels_there_is_nothing_external(folder):
     text = render(folder)
     assert 'id="external"' not in text
     assert "agreement with labels" not in text
+    assert text.index("Shapes are preferred.") < text.index("<table") < text.index("Agreement is not worth.")
 
 
 def test_colours_follow_the_first_picture():

@@ -22,6 +22,7 @@ from konspekt.cluster.points import read_points
 from konspekt.core.errors import ConfigError, DataError, nearest
 from konspekt.core.params import params_of, shown
 from konspekt.core.registry import system
+from konspekt.metrics.clustering.checking import check_scale
 
 __all__ = ["choose_k", "elbow_of", "first_within_error", "reference", "within_squares"]
 
@@ -85,6 +86,8 @@ def choose_k(
     points = fitter.read(X)
     if counts[-1] > len(points):
         raise DataError(f"choose_k: ks go up to {counts[-1]}, but there are {len(points)} points; lower them")
+    if not fitter.precomputed:
+        check_scale(points, "choose_k")
     return _METHODS[method](points, counts, fitter, int(references))
 
 
@@ -237,14 +240,17 @@ def _share(share: float) -> str:
 
 
 def _widths(X: NDArray[Any], labels: NDArray[np.int64], part: NDArray[np.int64], precomputed: bool) -> Widths | None:
-    from sklearn.metrics import silhouette_samples
+    from sklearn.metrics import silhouette_samples as of_matrix
+
+    from konspekt.metrics.clustering import silhouette_samples
 
     part = part[labels[part] != NOISE]
     own = labels[part]
     if not 2 <= len(np.unique(own)) < len(own):
         return None
-    block = X[np.ix_(part, part)] if precomputed else X[part]
-    return Widths(silhouette_samples(block, own, metric="precomputed" if precomputed else "euclidean"), own)
+    if precomputed:  # checked by the clusterer already, which lets more rounding pass
+        return Widths(of_matrix(X[np.ix_(part, part)], own, metric="precomputed"), own)
+    return Widths(silhouette_samples(X[part], own), own)  # scikit-learn's loses its digits far from the origin
 
 
 # -- the gap -----------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from konspekt.core.errors import ConfigError, DataError, KonspektError, nearest
 from konspekt.core.params import AtLeast, check_arguments, shown
 from konspekt.core.registry import system
 from konspekt.data.readers import source_of
+from konspekt.metrics.clustering.checking import check_scale, codes_of
 
 __all__ = ["compare"]
 
@@ -93,12 +94,15 @@ def compare(
             raise ConfigError(f"compare: {name}=1 leaves nothing to compare; give 2 or more, or 0 for none")
     methods, source = _methods(estimators), str(source_of(X, y)["source"])
     points, truth, names = read_points(_Reader(), X, y, reset=True)
+    check_scale(points, "compare")
     rng = np.random.default_rng(random_state)
     seed = int(rng.integers(2**31)) if random_state is None else int(random_state)
     total = len(points)
     if n_points is not None and total > n_points:
         chosen = np.sort(rng.choice(total, n_points, replace=False))
         points, truth = points[chosen], None if truth is None else truth[chosen]
+    if truth is not None:
+        codes_of(truth, "compare: the known labels (y, or the target)")  # a gap would leave all external indices out
     measures = _measures(indices, truth is not None)
     parts = [np.sort(rng.permutation(len(points))[: max(2, int(SHARE * len(points)))]) for _ in range(n_resamples)]
     rows, labels = [], {}

@@ -28,6 +28,7 @@ __all__ = ["Communities", "communities", "modularity"]
 
 STARTS = 10  # of Louvain, whose result depends on the order of the nodes; the best is kept
 MOST = 20  # communities that the eigengap thinks of
+LARGEST = 1e150  # of weights: modularity squares their sum
 ASYMMETRY = 1e-8  # of the largest weight: what rounding may leave between an edge and its mirror image
 DRAWN = 2_000  # nodes that a picture can still show
 
@@ -212,6 +213,11 @@ def _read(graph: Any) -> tuple[list[Hashable], Any]:
         raise DataError(
             f"communities: the edge between {u!r} and {v!r} has the weight {coo.data[place]:g}; weights are positive numbers: leave such "
             "edges out, or shift all of them"
+        )
+    if weights.nnz and weights.data.max() > LARGEST:
+        raise DataError(
+            f"communities: a weight is as large as {weights.data.max():.3g}, the square of which overflows; divide all of them by "
+            "one number"
         )
     weights.eliminate_zeros()
     if not weights.nnz:

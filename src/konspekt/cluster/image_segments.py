@@ -129,8 +129,8 @@ def _check(n_segments: Any, place: Any, sample: Any, random_state: Any) -> None:
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if value is not None and not (whole and value >= low):
             raise ConfigError(f"segment_image: {name} must be an integer at least {low}, or None, got {value!r}")
-    if isinstance(place, bool) or not isinstance(place, (int, float)) or not 0 <= place < np.inf:
-        raise ConfigError(f"segment_image: place must be at least 0, got {place!r}")
+    if isinstance(place, bool) or not isinstance(place, (int, float)) or not 0 <= place <= 1e6:
+        raise ConfigError(f"segment_image: place must be from 0 to 1e6, got {place!r}")
 
 
 def _read(image: Any) -> NDArray[np.float64]:

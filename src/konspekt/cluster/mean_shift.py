@@ -100,6 +100,9 @@ class MeanShift(Assigns, Clusterer):
         """Where the windows end, (S', F), and how many points are in each; windows that never held one are left out."""
         from sklearn.neighbors import NearestNeighbors
 
+        far = X[0].copy() if self._far(X[0]) else None
+        if far is not None:
+            X, where = X - far, where - far
         search = NearestNeighbors(radius=self.bandwidth_, n_jobs=self.n_jobs).fit(X)
         within = np.zeros(len(where), dtype=np.int64)
         going, self.n_iter_ = np.arange(len(where)), 0
@@ -118,7 +121,9 @@ class MeanShift(Assigns, Clusterer):
                 break
             self.n_iter_ += 1
         if frames:
-            self.history_ = [{"marks": f, "title": f"after {i} moves"} for i, f in enumerate(frames)]
+            self.history_ = [
+                {"marks": f if far is None else f + far, "title": f"after {i} moves"} for i, f in enumerate(frames)
+            ]
         lost = int((within == 0).sum())
         if lost == len(where):
             raise DataError(
@@ -134,7 +139,12 @@ class MeanShift(Assigns, Clusterer):
             self._run.log(
                 f"{len(going)} windows were still moving after max_iter={self.max_iter} moves; raise it", warning=True
             )
-        return where[within > 0], within[within > 0]
+        places = where[within > 0]
+        return places if far is None else places + far, within[within > 0]
+
+    def _far(self, place: NDArray[Any]) -> bool:
+        """Whether a place (F,) is so far from 0 that digits of the squares would cancel."""
+        return bool(np.abs(place).max() * ROUNDING > self.bandwidth_)
 
     def assign(self, X: NDArray[Any]) -> NDArray[np.int64]:
         """The nearest mode; with cluster_all=False, -1 where that is farther than the bandwidth."""
@@ -142,7 +152,7 @@ class MeanShift(Assigns, Clusterer):
 
         modes = self.cluster_centers_
         middle = modes.mean(axis=0)
-        if np.abs(middle).max() * ROUNDING > self.bandwidth_:  # digits of the squares would cancel
+        if self._far(middle):
             X, modes = X - middle, modes - middle
         if self.cluster_all:
             return pairwise_distances_argmin(X, modes).astype(np.int64)

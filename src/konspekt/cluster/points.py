@@ -36,8 +36,9 @@ def read_points(
     """
     where = type(estimator).__name__
     if isinstance(X, DataSet):
+        classes = "classification" in X.task  # of a regression, the targets are no labels
         X, own = X.for_task("clustering")
-        y = own if y is None else y
+        y = own if y is None and classes else y
     from_file = isinstance(X, (str, Path))
     X, y = table_of(X, y, where)
     X, y = split_target(X, y)
@@ -103,7 +104,7 @@ def _refuse_text(X: Any, where: str) -> None:
     if missing.to_numpy().any():
         row, column = np.argwhere(missing.to_numpy())[0]
         raise DataError(
-            f"{where}: {int(missing.to_numpy().sum())} values are missing, the first in row {row}, column {X.columns[column]!r}; "
+            f"{where}: {int(missing.to_numpy().sum())} missing values, the first in row {row}, column {X.columns[column]!r}; "
             "fill them (sklearn.impute.SimpleImputer) or leave these rows out: a distance to a gap is not defined"
         )
 

@@ -108,7 +108,7 @@ def _headline(place: Path, said: dict[str, Any], rows: list[dict[str, Any]]) -> 
         data=short(Path(str(said.get("source") or "")).name, 80),
         score="",
         score_name="",
-        context=_texts(said.get("notes"))[:1],
+        context=_texts(said.get("notes"))[0 if _texts(mapping(said.get("indices")).get("external")) else 1 :][:1],
         state="finished",
         story=story,
         facts=told,
@@ -124,7 +124,7 @@ def _methods(rows: list[dict[str, Any]], with_truth: bool) -> Markup:
         cells.append(
             [
                 clean(row["method"]),
-                row.get("clusters"),
+                "failed" if row.get("clusters") is None else row["clusters"],
                 None if row.get("noise") is None else percent(real(row["noise"])),
                 _decimal(row.get("silhouette")),
                 _decimal(row.get("adjusted_rand")) if with_truth else None,

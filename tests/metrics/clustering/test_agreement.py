@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, fowlkes_mallows_score, matthews_corrcoef, rand_score
 from sklearn.metrics.cluster import pair_confusion_matrix
 
-from konspekt.core.errors import DataError
+from konspekt.core.errors import ConfigError, DataError
 from konspekt.metrics.clustering import (
     adjusted_rand,
     fowlkes_mallows,
@@ -123,3 +123,8 @@ def test_labels_that_cannot_be_compared():
         phi([[0, 1]], [0, 1])
     with pytest.raises(DataError, match="rand: 1 labels are NaN or infinite"):
         rand([0, 1], [0, np.nan])
+
+
+def test_an_unknown_form_of_hubert_gamma_is_refused():
+    with pytest.raises(ConfigError, match="form is 'normalised' or 'raw', not 'x'"):
+        hubert_gamma([0, 0, 1], [0, 1, 1], form="x")

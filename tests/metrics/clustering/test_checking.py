@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_array
 
 from konspekt.core.errors import DataError
+from konspekt.metrics.clustering import INDICES
 from konspekt.metrics.clustering.checking import codes_of, kept, matrix_and_codes, points_and_codes
 
 X = np.arange(12.0).reshape(6, 2)
@@ -95,3 +97,58 @@ def test_what_is_no_matrix_of_distances_is_refused(place, value, says):
         matrix_and_codes(matrix, LABELS, "an index")
     with pytest.raises(DataError, match=r"a matrix of distances is square; got the shape \(6, 2\)"):
         matrix_and_codes(X, LABELS, "an index")
+
+
+@pytest.mark.parametrize("labels", [[-1, "a", "b"], np.array([-1, 0, 1], dtype=object), pd.Series([-1.0, "a", "b"])])
+def test_noise_among_labels_of_several_types_is_left_out(labels):
+    points, codes, count = points_and_codes(np.arange(6.0).reshape(3, 2), labels, "it")
+    assert points.tolist() == [[2.0, 3.0], [4.0, 5.0]]
+    assert codes.tolist() == [0, 1]
+    assert count == 2
+    assert kept(labels).tolist() == [False, True, True]
+
+
+def test_columns_of_several_types_are_numbers():
+    frame = pd.DataFrame({"a": [0.5, 1.5, 2.5], "b": [True, False, True], "c": pd.array([1, 2, 3], dtype="Int64")})
+    points, *_ = points_and_codes(frame, [0, 0, 1], "it")
+    assert points.tolist() == [[0.5, 1.0, 1.0], [1.5, 0.0, 2.0], [2.5, 1.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    ("points", "says"),
+    [
+        (np.ma.masked_array(np.ones((3, 2)), [[1, 0], [0, 0], [0, 0]]), "it: 1 numbers of X are masked"),
+        (csr_array(np.ones((3, 2))), r"it: X is a sparse matrix of the shape \(3, 2\); give X.toarray\(\)"),
+        (
+            pd.DataFrame({"a": [1, 2, 3], "b": list("xyz")}),
+            "holds something else: could not convert string to float: 'x'",
+        ),
+    ],
+)
+def test_what_holds_no_numbers_is_said(points, says):
+    with pytest.raises(DataError, match=says):
+        points_and_codes(points, [0, 0, 1], "it")
+
+
+@pytest.mark.parametrize("name", [n for n, index in INDICES.items() if index.kind == "internal"])
+@pytest.mark.parametrize("scale", [1e300, 1e-300, 1e149, 1e-149])
+def test_numbers_whose_squares_overflow_are_said_or_of_no_matter(name, scale):
+    X, labels = np.random.default_rng(0).normal(size=(12, 2)), np.arange(12) % 2
+    X[labels == 1] += 4
+    if name not in ("silhouette", "c_index", "gamma") and not 1e-150 < scale < 1e150:
+        with pytest.raises(DataError, match="overflow; scale X down" if scale > 1 else "vanish; scale X up"):
+            INDICES[name](X * scale, labels)
+    elif name in (
+        "silhouette",
+        "c_index",
+        "gamma",
+        "s_dbw",
+        "dunn",
+        "cop",
+        "cs",
+        "davies_bouldin",
+        "calinski_harabasz",
+    ):
+        assert INDICES[name](X * scale, labels) == pytest.approx(INDICES[name](X, labels), rel=1e-6)
+    else:
+        assert not np.isnan(INDICES[name](X * scale, labels))

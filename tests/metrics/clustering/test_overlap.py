@@ -113,3 +113,17 @@ def test_degenerate_clusterings_have_a_value_or_are_refused():
             index([[0.0], [1.0]], [0, 0])
     with pytest.raises(DataError, match="SV is not defined here: it would be 0 divided by 0"):
         sv(np.full((4, 2), 0.1), [0, 0, 1, 1])
+
+
+def test_os_keeps_its_digits_beside_one_far_point():
+    rng = np.random.default_rng(3)
+    X, labels = rng.normal(size=(60, 4)), np.arange(60) % 3
+    X[0] = 1e9
+    total = 0.0
+    for x, own in zip(X, labels, strict=True):
+        apart = np.linalg.norm(X - x, axis=1)
+        a, b = apart[labels == own].mean(), np.sort(apart[labels != own])[:20].mean()
+        total += a / b if (b - a) / (b + a) < 0.4 else 0.0
+    centres = np.stack([X[labels == k].mean(0) for k in range(3)])
+    between = np.linalg.norm(centres[:, None] - centres, axis=2) + np.diag([np.inf] * 3)
+    assert os_index(X, labels) == pytest.approx(total / between.min(1).sum(), rel=1e-6)

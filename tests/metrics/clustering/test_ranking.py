@@ -136,3 +136,8 @@ def test_what_is_refused(index, name):
 def test_a_tolerance_below_zero_is_refused():
     with pytest.raises(ConfigError, match="gamma: tolerance is a number from 0 on, not -1"):
         gamma(*BLOBS, tolerance=-1)
+
+
+def test_a_tolerance_that_is_no_number_is_refused():
+    with pytest.raises(ConfigError, match="tolerance is a number from 0 on, not 'a'"):
+        gamma(np.eye(3), [0, 0, 1], tolerance="a")

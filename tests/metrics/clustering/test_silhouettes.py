@@ -69,3 +69,16 @@ def test_what_is_refused():
         silhouette(X, [0, 0, 1], metric="nearness")
     with pytest.raises(DataError, match="the silhouette: a matrix of distances is square"):
         silhouette(X, [0, 0, 1], metric="precomputed")
+
+
+def test_distances_that_are_not_finite_are_refused():
+    with pytest.raises(DataError, match="gives distances that are NaN or infinite"):
+        silhouette(np.eye(4), [0, 0, 1, 1], metric=lambda x, y: float("nan"))
+
+
+def test_a_metric_of_truth_values_says_nothing_else():
+    from scipy.spatial.distance import cdist
+
+    X, labels = np.array([[1.0, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]]), [0, 0, 1, 1]
+    expected = silhouette(cdist(X > 0, X > 0, "jaccard"), labels, metric="precomputed")
+    assert silhouette(X, labels, metric="jaccard") == pytest.approx(expected)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, NamedTuple
 
+from konspekt.core.errors import ConfigError
 from konspekt.core.registry import system
 from konspekt.metrics.clustering.contingency import contingency
 
@@ -141,7 +142,11 @@ def hubert_gamma(truth: Any, labels: Any, *, form: Literal["normalised", "raw"] 
     0.
 
     form: "normalised" or "raw".
+
+    Raises DataError where the labellings are not of one length; ConfigError on another form.
     """
+    if form not in ("normalised", "raw"):
+        raise ConfigError(f"hubert_gamma: form is 'normalised' or 'raw', not {form!r}")
     c = _counts(truth, labels, "hubert_gamma")
     if form == "raw":
         return c.tp / c.total if c.total else 0.0

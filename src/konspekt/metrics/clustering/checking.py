@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from konspekt.core.errors import DataError
 
-__all__ = ["codes_of", "kept", "matrix_and_codes", "points_and_codes", "two_labellings"]
+__all__ = ["check_scale", "codes_of", "kept", "matrix_and_codes", "points_and_codes", "two_labellings"]
 
 ALIKE = 1e-9  # of the largest distance; d(x, y) and d(y, x) may be so far apart, as they may be rounded otherwise
+LARGEST, LEAST = 1e150, 1e-150  # of points and of their spread: squares of what lies beyond overflow or vanish
 
 
 def codes_of(labels: Any, what: str) -> tuple[NDArray[np.int64], int]:
@@ -20,8 +22,10 @@ def codes_of(labels: Any, what: str) -> tuple[NDArray[np.int64], int]:
     Raises DataError where they are no column of labels, and where some are missing.
     """
     given = np.asarray(labels.to_numpy() if hasattr(labels, "to_numpy") else labels)
-    if given.ndim != 1 or not len(given):
+    if given.ndim != 1:
         raise DataError(f"{what}: labels are one for each point, of shape (N,); got the shape {given.shape}")
+    if not len(given):
+        raise DataError(f"{what}: there are no labels; it takes one for each point, of shape (N,)")
     if given.dtype.kind == "f" and not np.isfinite(given).all():
         raise DataError(f"{what}: {int((~np.isfinite(given)).sum())} labels are NaN or infinite")
     if given.dtype.kind == "O":
@@ -88,18 +92,27 @@ def two_labellings(truth: Any, labels: Any, name: str) -> tuple[NDArray[np.int64
 def kept(labels: Any) -> NDArray[np.bool_]:
     """Which points are no noise, (N,)."""
     given = _given(labels)
+    if given.dtype.kind == "O":
+        return np.array([not (isinstance(label, numbers.Real) and label == -1) for label in given], dtype=bool)
     return np.asarray(given != -1) if given.dtype.kind in "if" else np.ones(len(given), bool)
 
 
 def _given(labels: Any) -> NDArray[Any]:
-    return np.asarray(labels.to_numpy() if hasattr(labels, "to_numpy") else labels)
+    given = np.asarray(labels.to_numpy() if hasattr(labels, "to_numpy") else labels)
+    if (
+        given.dtype.kind == "U"
+        and isinstance(labels, (list, tuple))
+        and not all(isinstance(one, str) for one in labels)
+    ):
+        return np.array(labels, dtype=object)  # NumPy makes texts of [-1, "a"], and -1 is noise
+    return given
 
 
 def _table(
     X: Any, labels: Any, name: str, *, check: bool = True
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
     """X as float64 in C order; which rows are no noise, or None where all are. check: whether X must be finite."""
-    points = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
+    points = _numbers(X, name)
     if points.ndim != 2 or points.dtype.kind not in "biuf":
         raise DataError(f"{name}: X is a table (N, F) of numbers; got the shape {points.shape}, {points.dtype}")
     if not points.size:
@@ -113,12 +126,37 @@ def _table(
     given = _given(labels)
     if given.ndim == 1 and len(given) != len(points):
         raise DataError(f"{name}: {len(points)} points, but {len(given)} labels; they must be as many")
-    if given.ndim != 1 or given.dtype.kind not in "if" or not (given == -1).any():
+    if given.ndim != 1 or (own := kept(given)).all():
         return points, None
-    own = np.asarray(given != -1)
     if not own.any():
         raise DataError(f"{name}: all points are noise (label -1), so there is no cluster to judge")
     return points, own
+
+
+def _numbers(X: Any, name: str) -> NDArray[Any]:
+    """X as an array; one of objects, as of a table with columns of several types, as floats if it holds numbers only."""
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise DataError(f"{name}: {int(np.ma.count_masked(X))} numbers of X are masked; leave these rows out")
+    if hasattr(X, "toarray"):  # SciPy is not imported for it
+        raise DataError(f"{name}: X is a sparse matrix of the shape {X.shape}; give X.toarray()")
+    points = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
+    if points.dtype.kind != "O" or points.ndim != 2:
+        return points
+    try:
+        return points.astype(np.float64)
+    except (TypeError, ValueError) as error:  # text, or pandas' NA
+        raise DataError(f"{name}: X is a table (N, F) of numbers, but holds something else: {error}") from None
+
+
+def check_scale(points: NDArray[np.float64], name: str) -> None:
+    """Raise DataError where squares of distances would overflow, or vanish although the points differ."""
+    low, high = points.min(0), points.max(0)
+    largest = float(max(high.max(), -low.min()))
+    if largest > LARGEST:
+        raise DataError(f"{name}: X holds numbers as large as {largest:.3g}, whose squares overflow; scale X down")
+    spread = float((high - low).max())
+    if 0 < spread < LEAST:
+        raise DataError(f"{name}: the points differ by {spread:.3g} at most, the squares of which vanish; scale X up")
 
 
 def _check_distances(matrix: NDArray[np.float64], name: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,10 @@ def s_dbw(X: Any, labels: Any) -> float:
     Raises DataError on one cluster, on all noise, and where all points lie in one place.
     """
     groups = grouped(X, labels, "S_Dbw")
+    # the length of a variance is a root of fourth powers, which overflow or vanish early; the value does not depend on the scale
+    size = -math.frexp(float(np.abs(groups.points - groups.points[0]).max()))[1]
+    scaled = {n: np.ldexp(getattr(groups, n), size) for n in ("points", "centres", "offsets")}
+    groups = replace(groups, **scaled)
     square = groups.offsets**2
     spreads = np.linalg.norm(np.add.reduceat(square, groups.starts[:-1], axis=0) / groups.sizes[:, None], axis=1)
     whole = np.linalg.norm((groups.points - groups.points[0]).var(0))

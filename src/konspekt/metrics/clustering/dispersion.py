@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from konspekt.core.errors import DataError
 from konspekt.core.registry import system
-from konspekt.metrics.clustering.checking import points_and_codes
+from konspekt.metrics.clustering.checking import check_scale, points_and_codes
 
 __all__ = ["calinski_harabasz", "cohesion", "davies_bouldin", "davies_bouldin_star", "separation"]
 
@@ -47,6 +47,7 @@ def _spread(X: Any, labels: Any, name: str, *, least: int = 2, root: bool = Fals
     from scipy.sparse import csr_array
 
     points, codes, count = points_and_codes(X, labels, name, least=least)
+    check_scale(points, name)
     sizes = np.bincount(codes)
     first = np.empty(count, np.intp)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from konspekt.core.errors import DataError
-from konspekt.metrics.clustering.checking import points_and_codes
+from konspekt.metrics.clustering.checking import check_scale, points_and_codes
 from konspekt.metrics.clustering.tiles import norms
 
 __all__ = ["Groups", "grouped", "ratio"]
@@ -75,6 +75,7 @@ def grouped(X: Any, labels: Any, name: str, *, least: int = 2) -> Groups:
     Raises DataError on arguments that are no such clustering, or of fewer clusters.
     """
     points, codes, _ = points_and_codes(X, labels, name, least=least)
+    check_scale(points, name)
     order = np.argsort(codes, kind="stable")
     points, codes = points[order], codes[order]
     starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1], True])

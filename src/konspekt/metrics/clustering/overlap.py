@@ -70,11 +70,13 @@ def _overlaps(groups: Groups, k: int) -> NDArray[np.float64]:
     """ov of the points of cluster k that may have one (n,)."""
     own, size = groups.part(groups.offsets, k), int(groups.sizes[k])
     outside = np.r_[groups.points[: groups.starts[k]], groups.points[groups.starts[k + 1] :]] - groups.centres[k]
-    inner = reached(own, own, "total") / size
+    # about where most points are: one far point draws the centre away, and all distances would lose their digits
+    middle = np.median(own, axis=0)
+    inner = reached(shifted := own - middle, shifted, "total") / size
     # no point outside is nearer than this, so neither is their mean
     gap = norms(outside).min() - groups.part(groups.radii, k)
     near = gap - inner <= CLEAR * (gap + inner)
-    own, inner = own[near], inner[near]
+    own, inner, outside = shifted[near], inner[near], outside - middle
     many = min(size, len(outside))
     outer = np.empty(len(own))
     rows = max(1, BLOCK // len(outside))

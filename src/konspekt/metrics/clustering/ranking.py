@@ -9,6 +9,7 @@ wrong side of one.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -244,6 +245,9 @@ def gamma(
     holds in a pass, and the result is exact. Only where more than 67 million squared distances differ by less than
     1e-12 of the largest are they taken as equal.
 
+    Distances that would be equal but for the rounding of X, as of measures with one decimal, are no ties: give whole numbers
+    (10 X) where such ties matter.
+
     metric: "euclidean", or "precomputed" where X is the matrix of distances (N, N).
 
     tolerance: by how much the value may be off at most; 0: exact however long it takes.
@@ -251,7 +255,7 @@ def gamma(
     Raises DataError where there is one cluster only, where each point is one by itself, and where all distances are
     equal.
     """
-    if not tolerance >= 0:
+    if isinstance(tolerance, bool) or not isinstance(tolerance, numbers.Real) or not tolerance >= 0:
         raise ConfigError(f"gamma: tolerance is a number from 0 on, not {tolerance!r}")
     pairs = _pairs(X, labels, "gamma", metric, root=False)
     limit, within = pairs.limit, pairs.within

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from konspekt.core.errors import ConfigError
+from konspekt.core.errors import ConfigError, DataError
 from konspekt.core.registry import system
 from konspekt.metrics.clustering.blocks import DIRECT, of_unit_size, squared_distances
 from konspekt.metrics.clustering.checking import kept, matrix_and_codes, points_and_codes
@@ -113,15 +114,22 @@ def _distances(
             return np.sqrt(found, out=found)
 
         return euclidean
+    from sklearn.exceptions import DataConversionWarning
     from sklearn.metrics import pairwise_distances
 
     try:
-        pairwise_distances(points[:1], metric=metric)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataConversionWarning)
+            pairwise_distances(points[:1], metric=metric)
     except ValueError as error:
         raise ConfigError(f"the silhouette: metric {metric!r}: {error}") from None
 
     def others(start: int, stop: int) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = pairwise_distances(points[start:stop], points, metric=metric)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataConversionWarning)  # metrics of truth values take what is not 0 as true
+            found: NDArray[np.float64] = pairwise_distances(points[start:stop], points, metric=metric)
+        if not np.isfinite(found).all():
+            raise DataError(f"the silhouette: metric {metric!r} gives distances that are NaN or infinite")
         found[np.arange(stop - start), np.arange(start, stop)] = 0.0  # cosine leaves a rounding there
         return found
 

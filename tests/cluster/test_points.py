@@ -156,3 +156,37 @@ def test_the_old_clusters_stay_when_a_fit_fails():
 def test_what_a_clustering_has_no_use_for(name, value):
     with pytest.raises(konspekt.core.ConfigError, match=f"{name} is not for a clustering"):
         clusterer().fit(X, **{name: value})
+
+
+class TestAsItIs:
+    """Plain arrays take a shorter way: what scikit-learn's checks would say of them must still be said."""
+
+    def test_it_is_the_array_itself_and_no_copy(self):
+        model = clusterer()
+        assert read_points(model, X, None, reset=True)[0] is X
+        assert model.n_features_in_ == 2
+
+    def test_names_of_a_fit_before_are_forgotten(self):
+        model = clusterer().fit(FRAME)
+        assert not hasattr(model.fit(X), "feature_names_in_")
+
+    def test_an_array_in_the_place_of_named_columns_is_warned_of(self):
+        with pytest.warns(UserWarning, match="does not have valid feature names"):
+            clusterer().fit(FRAME).predict(X)
+
+    def test_other_columns_than_the_fit_had(self):
+        with pytest.raises(DataError, match="3 features, but KMeans is expecting 2 features"):
+            clusterer().fit(X).predict(np.ones((2, 3)))
+
+    def test_a_sum_that_overflows_is_no_gap(self):
+        large = np.full((4, 2), 1e308)
+        assert read_points(clusterer(), large, None, reset=True)[0] is large
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_a_gap_is_found(self, value):
+        spoiled = X.copy()
+        spoiled[3, 1] = value
+        with pytest.raises(DataError, match=r"NaN|infinity"):
+            clusterer().fit(spoiled)
+        with pytest.raises(DataError, match=r"NaN|infinity"):
+            clusterer().fit(X).predict(spoiled)

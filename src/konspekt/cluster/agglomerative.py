@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from konspekt.cluster.clusterer import Clusterer, too_many
-from konspekt.cluster.dendrogram import Hierarchical, sizes_of
+from konspekt.cluster.dendrogram import Hierarchical, Metric, sizes_of
 from konspekt.cluster.ward import ward_tree
 from konspekt.core.errors import ConfigError, DataError
 from konspekt.core.memory import available_memory, check_room
@@ -65,19 +65,7 @@ class AgglomerativeClustering(Hierarchical, Clusterer):
 
     n_clusters: Annotated[int | None, AtLeast(1), Search(2, 20, log=True)] = 2
     linkage: Annotated[Literal["ward", "average", "single", "complete", "centroid"], Search()] = "ward"
-    metric: Literal[
-        "euclidean",
-        "l2",
-        "manhattan",
-        "l1",
-        "cityblock",
-        "cosine",
-        "correlation",
-        "chebyshev",
-        "canberra",
-        "braycurtis",
-        "precomputed",
-    ] = "euclidean"
+    metric: Metric = "euclidean"
     distance_threshold: Annotated[float | None, AtLeast(0)] = None
 
     def _height_is(self) -> str:

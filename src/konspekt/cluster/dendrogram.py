@@ -6,7 +6,7 @@ into node L + i, at the height of the third, over as many leaves as the fourth s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,21 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-__all__ = ["Hierarchical", "check_tree", "roots_of", "sizes_of"]
+__all__ = ["Hierarchical", "Metric", "check_tree", "roots_of", "sizes_of"]
+
+Metric = Literal[
+    "euclidean",
+    "l2",
+    "manhattan",
+    "l1",
+    "cityblock",
+    "cosine",
+    "correlation",
+    "chebyshev",
+    "canberra",
+    "braycurtis",
+    "precomputed",
+]
 
 
 class Hierarchical:

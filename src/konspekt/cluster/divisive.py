@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from konspekt.cluster.agglomerative import SCIPYS, not_finite
 from konspekt.cluster.clusterer import Clusterer, too_many
-from konspekt.cluster.dendrogram import Hierarchical, sizes_of
+from konspekt.cluster.dendrogram import Hierarchical, Metric, sizes_of
 from konspekt.cluster.diana import diana
 from konspekt.core.errors import ConfigError
 from konspekt.core.memory import check_room
@@ -66,19 +66,7 @@ class DivisiveClustering(Hierarchical, Clusterer):
 
     method: Annotated[Literal["bisecting", "diana"], Search()] = "bisecting"
     n_clusters: Annotated[int | None, AtLeast(1), Search(2, 20, log=True)] = 2
-    metric: Literal[
-        "euclidean",
-        "l2",
-        "manhattan",
-        "l1",
-        "cityblock",
-        "cosine",
-        "correlation",
-        "chebyshev",
-        "canberra",
-        "braycurtis",
-        "precomputed",
-    ] = "euclidean"
+    metric: Metric = "euclidean"
     distance_threshold: Annotated[float | None, AtLeast(0)] = None
     n_leaves: Annotated[int | None, AtLeast(1)] = None
     n_init: Annotated[int, AtLeast(1)] = 1

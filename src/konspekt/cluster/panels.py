@@ -186,6 +186,7 @@ def _density(axes: Axes, view: View, plane: Plane, codes: NDArray[np.int64], loo
 
 
 def short(text: str, length: int) -> str:
+    """The text, cut to a length."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

@@ -21,6 +21,13 @@ def _fill(net):
         else:
             z = z * np.sqrt(2 / (value.numel() // len(value)))
         value.copy_(torch.from_numpy(z.reshape(value.shape)))
+    return net
+
+
+@pytest.fixture
+def fill():
+    """Fills a net's state with numbers that depend on the names only, and gives it back."""
+    return _fill
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Residual nets against torchvision's numbers, the counts of the paper, and blocks written out by hand."""
 
-import zlib
-
 import numpy as np
 import pytest
 import torch
@@ -49,24 +47,6 @@ COUNTS = {  # published by torchvision; "0.27M" and so on in the paper's table 6
 LARGE = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
-def fill(net):
-    """Fill a net's state with numbers that depend on the names only."""
-    for name, value in net.state_dict().items():
-        z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(value.numel())
-        if name.endswith("num_batches_tracked"):
-            z = 0 * z
-        elif name.endswith("running_var"):
-            z = 1 + 0.1 * abs(z)
-        elif name.endswith(("running_mean", ".bias")):
-            z = 0.05 * z
-        elif value.dim() == 1:
-            z = 1 + 0.1 * z
-        else:
-            z = z * np.sqrt(2 / (value.numel() // len(value)))
-        value.copy_(torch.from_numpy(z.reshape(value.shape)))
-    return net
-
-
 def on_meta(name, **arguments):
     with torch.device("meta"):
         return getattr(resnet, name)(**arguments)
@@ -79,7 +59,7 @@ def size_of(net):
 @pytest.mark.parametrize(
     "name", ["resnet18", *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet34", "resnet50", "resnet101"))]
 )
-def test_outputs_are_torchvisions(name):
+def test_outputs_are_torchvisions(name, fill):
     with torch.device("meta"):
         net = getattr(resnet, name)().double()
     net = fill(net.to_empty(device="cpu")).eval()
@@ -150,7 +130,7 @@ def by_hand(block, x, strides):
         (Bottleneck, "paper", (2, 1, 1)),
     ],
 )
-def test_a_block_is_relu_of_branch_plus_shortcut(kind, form, strides):
+def test_a_block_is_relu_of_branch_plus_shortcut(kind, form, strides, fill):
     after = 6 * kind.EXPANSION
     down = nn.Sequential(nn.Conv2d(4, after, 1, 2, bias=False), nn.BatchNorm2d(after))
     block = fill(kind(4, 6, 2, form, down, True).double()).eval()
@@ -194,7 +174,7 @@ def test_the_plain_net_has_no_shortcut(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20"])
-def test_a_dropped_block_is_its_shortcut(name):
+def test_a_dropped_block_is_its_shortcut(name, fill):
     drop = ("layer1.0", "layer2.0", "layer3.1")
     whole = fill(getattr(resnet, name)(num_classes=5, width=0.125).double()).eval()
     small = getattr(resnet, name)(num_classes=5, width=0.125, drop=drop).double().eval()

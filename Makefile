@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-all browser lint bench peers images clusters reproductions faults docs gallery clean
+.PHONY: demo test test-all browser lint bench peers images clusters acting-bench reproductions faults docs gallery clean
 
 demo: .venv/.installed
 	$(BIN)/konspekt fit image-classifier data=digits image_size=32 augment=shift
@@ -42,6 +42,10 @@ images: .venv/.installed  # DATA: a folder that holds mnist/
 
 clusters: .venv/.installed
 	$(BIN)/python benchmarks/clustering.py
+
+acting-bench: .venv/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[rl,bench]"
+	$(BIN)/python benchmarks/rl.py
 
 reproductions: .venv/.installed  # DATA: a folder of data sets; see reproductions/README.md
 	for script in $(filter-out %/common.py,$(wildcard reproductions/*.py)); do $(BIN)/python $$script --data $(DATA) || exit 1; done

@@ -142,7 +142,7 @@ def vocabulary():
     """Every lower-case name that a page may print as code: parameters, methods, registered names, words of the data."""
     words = {e.name for e in entries()} | set(SETS) | set(registry.KINDS) | set(registry.TASKS) | {"data", "target"}
     for entry in entries():
-        if entry.kind == "estimator":
+        if entry.kind in ("estimator", "agent"):
             words |= set(params_of(entry.load())) | set(dir(entry.load()))
         elif entry.kind in ("net", "tool"):
             words |= set(inspect.signature(entry.load()).parameters)
@@ -206,6 +206,7 @@ def test_files_that_are_named_exist(name):
                 "checkpoint/",
                 "model/",
                 "items/",
+                "frames/",
                 "kept/",
                 "quarantine/",
                 "tensorboard/",

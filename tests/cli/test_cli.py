@@ -312,7 +312,7 @@ WRONG = {
     "resume of nothing": (("resume", "nowhere"), 1, "nowhere is not a run folder: it has no config.yaml"),
     "report of nothing": (("report", "."), 1, ". is not a run folder: it has no config.yaml"),
     "evaluate of nothing": (("evaluate", "nowhere", "data=iris"), 1, "nowhere: there is no such folder"),
-    "evaluate without data": (("evaluate", "nowhere"), 2, "data is missing"),
+    "evaluate without a model": (("evaluate", "nowhere"), 1, "nowhere: there is no such folder"),
     "evaluate with a wrong key": (("evaluate", "nowhere", "dta=iris"), 2, "no key 'dta'; did you mean 'data'?"),
     "predict of nothing": (("predict", "nowhere", "iris"), 1, "nowhere: there is no such folder"),
     "predict to nothing": (("predict", "nowhere", "iris", "--out", "x.txt"), 2, "--out must end in .csv or .json", "'x.txt'"),
@@ -580,7 +580,10 @@ def test_a_fit_in_a_process_of_its_own():
 def test_an_error_in_a_process_of_its_own():
     done = command("fit", "mlp-clasifier", "data=iris")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: 'mlp-clasifier' is not a registered estimator; did you mean\n'mlp-classifier'?\n"
+    assert (
+        done.stderr
+        == "error: 'mlp-clasifier' is not a registered estimator or agent; did you mean\n'mlp-classifier'?\n"
+    )
 
 
 def test_a_reader_that_had_enough_is_no_error():

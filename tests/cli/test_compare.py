@@ -93,7 +93,7 @@ def test_a_method_that_fails_is_said_and_no_failure_of_the_command(run):
         (
             ["--task", "image-regression", "data=t.csv"],
             2,
-            "there is no comparison of its methods; there is one of clustering",
+            "there is no comparison of its methods; there is one of clustering, acting",
         ),
         (["target=kind"], 2, "data is missing: konspekt compare --task clustering data=table.csv [target=COLUMN]"),
         (["data=t.csv", "method=kmeans"], 2, "compare has no key 'method'; did you mean 'methods'?"),

@@ -200,3 +200,20 @@ class TestPackagesFromOutside:
         monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
         with pytest.raises(ConfigError, match=r"konspekt\.systems:mine names 'no_such_package_at_all', which is not"):
             fresh()
+
+
+class TestMissingExtra:
+    def test_it_is_named_with_the_command_that_installs_it(self, monkeypatch):
+        entry = registry.Entry("thing", "agent", "konspekt_absent", "Thing")
+
+        def import_module(name):
+            raise ModuleNotFoundError("No module named 'gymnasium.spaces'", name="gymnasium.spaces")
+
+        monkeypatch.setattr(registry.importlib, "import_module", import_module)
+        with pytest.raises(ConfigError, match=r"thing needs gymnasium.spaces.*pip install 'konspekt\[rl\]'"):
+            entry.load()
+
+    def test_of_any_other_package_python_speaks(self, monkeypatch):
+        entry = registry.Entry("thing", "agent", "konspekt_absent", "Thing")
+        with pytest.raises(ModuleNotFoundError):
+            entry.load()

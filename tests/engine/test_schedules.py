@@ -32,7 +32,7 @@ def theirs(make, steps=TOTAL):
 
 def test_all_that_are_registered_are_looked_at_here():
     names = {e.name for e in entries() if e.kind == "schedule"}
-    assert names == {"constant", "step", "exponential", "inverse", "cosine", "one-cycle", "plateau"}
+    assert names == {"constant", "step", "exponential", "inverse", "linear", "cosine", "one-cycle", "plateau"}
 
 
 def test_constant():
@@ -71,6 +71,13 @@ def test_inverse_keeps_the_conditions_of_robbins_and_monro(rate):
     assert sum(f * f for f in steps[2**14 :]) < c * c / 2**14 * 1.01
     # a geometric one breaks the first condition
     assert sum(factors("exponential", 2**13)) < 1.01 / (1 - 0.95 ** (1 / EPOCH))
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.25])
+def test_linear(floor):
+    expected = [floor + (1 - floor) * (TOTAL - s) / TOTAL for s in range(TOTAL)]
+    assert factors(f"linear(floor={floor})") == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert factors(f"linear(floor={floor})", TOTAL + 5)[TOTAL:] == [floor] * 5
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.2])

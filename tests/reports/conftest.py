@@ -296,6 +296,51 @@ def clustering(path: Path, count=300, kinds=4, truth=True) -> Path:
     return path
 
 
+def acting(path: Path, envs=2, episodes=300, finished=True) -> Path:
+    """An agent's run: episodes of growing return, greedy ones between epochs, pictures of one."""
+    config(path, system="dqn", **{"class": "DQN"}, params={"steps": 20_000, "gamma": 0.99, "lr": 0.001},
+           command="konspekt fit dqn env=CartPole-v1 steps=20000",
+           data={"source": "CartPole-v1", "kind": "environment"})  # fmt: skip
+    rng = np.random.default_rng(3)
+    lengths = np.maximum(rng.poisson(10 + np.linspace(0, 100, episodes)), 1)
+    ended = [(int(lengths[e : i + 1 : envs].sum()), e, i // envs) for i in range(episodes) for e in [i % envs]]
+    order = sorted(range(episodes), key=lambda i: ended[i])  # in which they end
+    lengths = lengths[order]
+    rows = [
+        f"{i},{ended[j][1]},{ended[j][2]},{10**9 + i},{float(n)},{n},{int(n > 90)}"
+        for i, (j, n) in enumerate(zip(order, lengths, strict=True))
+    ]
+    write(path, "episodes.csv", "\n".join(["episode,env,number,seed,return,length,truncated", *rows]) + "\n")
+    records = []
+    for epoch in range(20):
+        records.append(
+            {"kind": "epoch", "stage": "fit", "epoch": epoch, "step": 900 * (epoch + 1), "loss": 0.5 / (epoch + 1), "seconds": 0.4,
+             "env_steps": 1000.0 * (epoch + 1), "episodes": 15.0, "return": 10 + 5.0 * epoch, "length": 10 + 5.0 * epoch, "lr": 1e-3,
+             "epsilon": max(0.05, 1 - epoch / 10), "q": 2.0 * epoch, "td_error": 0.1 * epoch, "replay": 10_000.0,
+             "grad_norms": {"a.weight": 1.0}} | ({"val_return": 12 + 6.0 * epoch} if epoch % 2 else {})
+        )  # fmt: skip
+    write(path, "data.json", {"task": "acting", "source": "CartPole-v1", "environments": envs, "observations": "Box(4,) of float32",
+                              "actions": "Discrete(2)", "train": 0, "validation": 0, "skipped": [], "notes": [],
+                              "fingerprint": "77abcdef0123456"})  # fmt: skip
+    end = [{"kind": "stage", "stage": "fit", "state": "finished", "step": 18_000, "stopped": "epochs", "seconds": 8.0}]
+    write_metrics(path, [*records, *(end if finished else [])])
+    if not finished:
+        return path
+    last = lengths[-100:]
+    write(path, "result.json", {"scores": {"return": float(last.mean()), "length": float(last.mean()), "return_std": float(last.std(ddof=1))},
+                                "scores_on": "training", "seconds": 10.0, "epochs": 20, "cut_short": False, "episodes": episodes,
+                                "parameters": 4610, "timings": {"train": 9.0, "evaluate": 1.0}})  # fmt: skip
+    keep(path, "q against returns", "scatter", {"x": [1.0, 2.0], "y": [1.5, 2.5], "xlabel": "q", "ylabel": "return"})
+    (path / "frames").mkdir()
+    pictures = [Image.fromarray(np.full((40, 60, 3), 20 * i, np.uint8)) for i in range(5)]
+    pictures[0].save(path / "frames" / "episode.gif", save_all=True, append_images=pictures[1:])
+    pictures[0].save(path / "frames" / "first.png")
+    pictures[0].resize((480, 40)).save(path / "frames" / "strip.png")
+    write(path, "frames/episode.json", {"env": "CartPole-v1", "seed": 12, "return": 187.0, "length": 187, "truncated": False,
+                                        "every": 2, "pictures": 95})  # fmt: skip
+    return path
+
+
 def stages(path: Path) -> Path:
     """Two finished stages and an open one."""
     config(path, system="autoencoder-clusters", params={"epochs": 8})
@@ -315,6 +360,6 @@ def runs():
     from types import SimpleNamespace
 
     return SimpleNamespace(
-        HOSTILE=HOSTILE, bare=bare, classification=classification, clustering=clustering, config=config, full=full, keep=keep, metrics=metrics, png=png,
+        HOSTILE=HOSTILE, acting=acting, bare=bare, classification=classification, clustering=clustering, config=config, full=full, keep=keep, metrics=metrics, png=png,
         regression=regression, result=result, stages=stages, write=write, write_metrics=write_metrics,
     )  # fmt: skip

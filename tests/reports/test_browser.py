@@ -183,15 +183,37 @@ def pages(tmp_path_factory, runs):
         "stages": runs.stages(base / "stages"),
         "clusters": runs.clustering(base / "clusters"),
         "crowded": runs.clustering(base / "crowded", count=3000, kinds=40),
+        "acting": runs.acting(base / "acting"),
+        "agents": _agents(base / "agents"),
         "bare": runs.bare(base / "bare"),
     }
     runs.keep(made["bare"], "wide", "table", [{f"a long name of a column {i}": "x" * 60 for i in range(20)}])
     return {name: report(folder) for name, folder in made.items()}
 
 
+def _agents(folder):
+    """A comparison of agents, as it is saved."""
+    names = ("q-learning", "a name without any space that is long", "failed")
+    rows = [
+        {"agent": n, "iqm": 3.0 + i, "low": 2.5 + i, "high": 3.25 + i, "mean": 3.0, "std": 0.5, "min": 2.0, "max": 4.0, "length": 9.0,
+         "seconds": 1.5, "seeds": 3, "problem": ""} for i, n in enumerate(names[:2])
+    ]  # fmt: skip
+    rows.append({"agent": "failed", "iqm": None, "problem": "the environment breaks a rule"})
+    curves = {
+        n: {"steps": [100, 5000, 10_000], "returns": [[0, 1, 2 + i], [0, 2, 3 + i]]} for i, n in enumerate(names[:2])
+    }
+    said = {"task": "acting", "source": "Taxi", "rows": rows, "curves": curves, "scores": {n: [3.0, 3.5] for n in names[:2]},
+            "settings": {"seeds": 3, "episodes": 9, "confidence": 0.95, "n_bootstrap": 100}, "notes": ["A note."]}  # fmt: skip
+    folder.mkdir()
+    (folder / "comparison.json").write_text(json.dumps(said))
+    return folder
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["full", "regression", "long", "many", "stages", "clusters", "crowded", "bare"])
+@pytest.mark.parametrize(
+    "name", ["full", "regression", "long", "many", "stages", "clusters", "crowded", "acting", "agents", "bare"]
+)
 def test_page(browser, pages, name, width, theme):
     seen = browser.open(pages[name], width=WIDTHS[width], theme=theme)
     assert seen["errors"] == []

@@ -1,4 +1,4 @@
-"""The `konspekt` command: list, info, fit, resume, evaluate, predict, compare, report, runs, card.
+"""The `konspekt` command: list, info, fit, resume, evaluate, play, predict, compare, report, runs, card.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. An error is one paragraph; `--debug` shows the traceback.
 """
@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
+from konspekt.cli.acting import agent_of, evaluation_text, is_agent, played_text, refuse_predict, trained_text
 from konspekt.core import registry
 from konspekt.core.errors import ConfigError, DataError, InterruptedFit, KonspektError, nearest
 from konspekt.core.memory import keep_freed_memory
@@ -113,7 +114,7 @@ def info(
         rule = "" if row["rule"].startswith("anything") else f"Must be {row['rule']}."
         text = f"{row['help']} {rule}".strip()
         print(textwrap.fill(text, _width(), initial_indent="      ", subsequent_indent="      "))
-    if entry.kind == "estimator":
+    if entry.kind in ("estimator", "agent"):
         print("\nSearch space")
         print(textwrap.indent(str(space_of(target)), "  "))
     if layers:
@@ -122,7 +123,7 @@ def info(
 
 @app.command()
 def fit(
-    system: Annotated[str | None, typer.Argument(help="The estimator's name.", show_default=False)] = None,
+    system: Annotated[str | None, typer.Argument(help="The estimator's or agent's name.", show_default=False)] = None,
     pairs: Pairs = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file with system, data and parameters.")] = None,
     dry_run: Annotated[
@@ -136,6 +137,8 @@ def fit(
     target=COLUMN, for images one with a column of their paths, a folder of images with a sub-folder for each class, or
     an idx file of images, whose labels lie beside it or are named by target=FILE. A fifth is held out unless you say
     otherwise.
+
+    An agent acts in an environment instead: konspekt fit dqn env=CartPole-v1 steps=50000.
     """
     if system is not None and "=" in system:
         system, pairs = None, [system, *(pairs or [])]
@@ -145,11 +148,17 @@ def fit(
     given.pop("system", None)
     if not system:
         raise ConfigError("which system? konspekt fit SYSTEM data=...; `konspekt list --kind estimator` shows them")
+    entry = registry.lookup(("estimator", "agent"), system)
+    if entry.kind == "agent":
+        _act(*agent_of(entry, given, _new_run(system), dry_run=dry_run))
+        return
+    if "env" in given:
+        raise ConfigError(f"{system} learns from data and acts in no environment: data=... in the place of env=")
     if "data" not in given:
         raise ConfigError("data is missing: data=digits, data=table.csv target=COLUMN, or data=FOLDER")
     from konspekt.core.params import params_of, parse_params
 
-    cls = registry.lookup("estimator", system).load()
+    cls = entry.load()
     if "run_dir" not in params_of(cls):
         raise ConfigError(
             f"{system} is for Python: it has no training of its own that a run could hold; `konspekt info {system}` says how "
@@ -183,25 +192,33 @@ def fit(
 
 @app.command()
 def resume(run: Annotated[Path, typer.Argument(help="The run folder.")], pairs: Pairs = None) -> None:
-    """Continue an interrupted run; epochs=N gives it more epochs."""
+    """Continue an interrupted run; epochs=N gives it more epochs, steps=N an agent more steps."""
     from konspekt.core.params import params_of, parse_params
     from konspekt.core.runs import read_config
 
     past = read_config(run)
     try:
-        cls = registry.lookup("estimator", str(past["system"])).load()
+        entry = registry.lookup(("estimator", "agent"), str(past["system"]))
+        cls = entry.load()
         params, data = dict(past["params"]), dict(past["data"])
         source = str(data["source"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{run / 'config.yaml'}: not the description of a run ({error})") from None
-    if "epochs" not in params_of(cls):
+    agent = entry.kind == "agent"
+    if "epochs" not in params_of(cls) and not agent:
         raise ConfigError(f"{run}: {past['system']} learns at one go, so there is nothing to resume: fit it again")
     if data.get("kind") == "memory":
         raise ConfigError(
-            f"{run} was fitted from Python on data in memory ({source}); resume it there: "
-            f"{cls.__name__}(...).fit(X, y, resume={str(run)!r})"
+            f"{run} was fitted from Python on {'an environment made there' if agent else 'data in memory'} ({source}); resume it "
+            f"there: {cls.__name__}(...).fit({'env' if agent else 'X, y'}, resume={str(run)!r})"
         )
-    estimator = cls(**parse_params(cls, {**params, "run_dir": str(run), "verbose": True, **_pairs(pairs)}))
+    given = _pairs(pairs)
+    if agent and "env" in given:
+        raise ConfigError(f"{run}: a run goes on in its own environment, {source}: leave env={given['env']} out")
+    estimator = cls(**parse_params(cls, {**params, "run_dir": str(run), "verbose": True, **given}))
+    if agent:
+        _act(estimator, source, resume=run)
+        return
     X, y = _source(source, data.get("target"))
     validation = data.get("validation")
     if isinstance(validation, str):
@@ -211,14 +228,26 @@ def resume(run: Annotated[Path, typer.Argument(help="The run folder.")], pairs: 
 
 @app.command()
 def evaluate(model: Annotated[Path, typer.Argument(help="A model or run folder.")], pairs: Pairs = None) -> None:
-    """Measure a model on data: konspekt evaluate MODEL data=... [target=...]."""
+    """Measure a model on data: konspekt evaluate MODEL data=... [target=...].
+
+    Of an agent, on episodes: konspekt evaluate MODEL env=CartPole-v1 [episodes=100] [random_state=0]
+    [max_episode_steps=N].
+    """
     given = _pairs(pairs)
-    unknown = sorted(set(given) - {"data", "target"})
+    known = ("data", "target", "env", "episodes", "random_state", "max_episode_steps")
+    unknown = sorted(set(given) - set(known))
     if unknown:
-        raise ConfigError(f"evaluate has no key {unknown[0]!r}; {nearest(unknown[0], ('data', 'target'))}")
+        raise ConfigError(f"evaluate has no key {unknown[0]!r}; {nearest(unknown[0], known)}")
+    estimator = _load(model)
+    if is_agent(estimator):
+        heading, scores = evaluation_text(estimator, given)
+        print(heading)
+        _print_scores(scores)
+        return
+    if acting := sorted(set(given) - {"data", "target"}):
+        raise ConfigError(f"evaluate: {acting[0]}= is for agents; {type(estimator).__name__} is measured on data=")
     if "data" not in given:
         raise ConfigError("data is missing: konspekt evaluate MODEL data=table.csv target=COLUMN")
-    estimator = _load(model)
     if not hasattr(estimator, "evaluate"):
         raise ConfigError(f"{model}: {type(estimator).__name__} predicts nothing that could be measured")
     X, y = _source(given["data"], given.get("target"))
@@ -241,6 +270,8 @@ def predict(
     if out is not None and out.suffix not in (".csv", ".json"):
         raise ConfigError(f"--out must end in .csv or .json, got {str(out)!r}")
     estimator = _load(model)
+    if is_agent(estimator):
+        refuse_predict(estimator, model)
     import pandas as pd
 
     from konspekt.core.folders import write_file
@@ -261,19 +292,45 @@ def predict(
 
 
 @app.command()
+def play(
+    model: Annotated[Path, typer.Argument(help="An agent's model or run folder.")],
+    pairs: Pairs = None,
+    window: Annotated[bool, typer.Option("--window", help="Show it in a window instead of writing a gif.")] = False,
+) -> None:
+    """Let an agent play: konspekt play MODEL [env=CartPole-v1] [episodes=1] [random_state=0] [out=FILE.gif].
+
+    The moving picture goes to play-ENV.gif unless out= says otherwise; a .png is a strip of a few pictures.
+    max_episode_steps=N ends episodes that would go on.
+    """
+    given = _pairs(pairs)
+    agent = _load(model)
+    if not is_agent(agent):
+        raise ConfigError(
+            f"{model}: {type(agent).__name__} is no agent and plays nothing: konspekt predict {model} INPUT"
+        )
+    print(played_text(agent, given, window=window, width=_width()))
+
+
+@app.command()
 def compare(
-    task: Annotated[str, typer.Option(help="What is compared: clustering.")] = "clustering",
+    task: Annotated[str, typer.Option(help="What is compared: clustering, acting.")] = "clustering",
     pairs: Pairs = None,
 ) -> None:
     """Compare all methods of a task: konspekt compare --task clustering data=FILE.csv [target=COLUMN] [out=FOLDER].
 
     Their parameters are chosen without labels. methods=NAME,NAME takes only these; n_resamples, n_seeds, n_points and
     random_state are those of konspekt.cluster.compare. out is the folder of the page, runs/compare-... unless it is given.
+
+    Of agents those that are named: konspekt compare --task acting env=FrozenLake-v1 agents=q-learning,sarsa [seeds=5]
+    [steps=N] [episodes=50] [out=FOLDER].
     """
-    from konspekt.cli.comparing import check_keys, run_comparison
+    from konspekt.cli.comparing import check_keys, compare_agents, run_comparison
 
     given = _pairs(pairs)
     check_keys(task, given)
+    if task == "acting":
+        print(compare_agents(given, _width()))
+        return
     X, y = _source(given.pop("data"), given.pop("target", None))
     print(run_comparison(task, given, X, y, _width()))
 
@@ -281,11 +338,6 @@ def compare(
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="The folder of a run, or of a comparison.")]) -> None:
     """Write the report of a run again, and print where it is."""
-    if (run / "comparison.json").is_file():
-        from konspekt.reports.compared import report_comparison
-
-        print(report_comparison(run))
-        return
     from konspekt.reports.page import report as write
 
     print(write(run))
@@ -424,7 +476,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     flat |= {k: v for k, v in params.items() if not (own and k in ("run_dir", "verbose"))}
     data = given.get("data")
     if isinstance(data, Mapping):
-        known = {"data": None if data.get("kind") == "memory" else data.get("source")}
+        kind = data.get("kind")
+        known = {"env" if kind == "environment" else "data": None if kind == "memory" else data.get("source")}
         known |= {k: data.get(k) for k in ("target", "validation")}
         flat |= {k: v for k, v in known.items() if v is not None}
     elif data is not None:
@@ -494,6 +547,30 @@ def _print_scores(scores: Mapping[str, float]) -> None:
 def _print_warnings(texts: Iterable[str]) -> None:
     for text in texts:
         print(textwrap.fill(f"warning: {text}", _width(), subsequent_indent="  ", break_long_words=False))
+
+
+def _act(agent: Any, env: str, resume: Path | None = None) -> None:
+    """Fit an agent; then what it came to, and where model and report lie."""
+    from konspekt.reports.page import report as write
+
+    run = resume or Path(agent.run_dir)
+    try:
+        agent.fit(env, resume=resume)
+        print(trained_text(agent, json.loads((run / "result.json").read_text(encoding="utf-8"))))
+        _print_warnings(agent.run_.warnings)
+        print(f"\nmodel   {run / 'model'}\nreport  {write(run)}")
+    except InterruptedFit as stop:
+        raise _StoppedError(str(stop)) from None
+    except KeyboardInterrupt:  # outside of the steps, or a second one
+        if (run / "result.json").is_file():
+            text = (
+                f"stopped by Ctrl-C after the training: {run / 'model'} is kept; konspekt report {run} writes its page"
+            )
+        elif (run / "config.yaml").is_file():
+            text = f"stopped by Ctrl-C; go on with: konspekt resume {run}"
+        else:
+            text = "stopped by Ctrl-C before the fit began; nothing was kept"
+        raise _StoppedError(text) from None
 
 
 class _StoppedError(KonspektError):

@@ -1,4 +1,4 @@
-"""`konspekt compare`: several methods on the same data, a table in the terminal and a page."""
+"""`konspekt compare`: several methods on the same data, or agents in the same environment: a table in the terminal and a page."""
 
 from __future__ import annotations
 
@@ -13,10 +13,20 @@ from konspekt.cli.tables import seconds_text
 from konspekt.core import registry
 from konspekt.core.errors import ConfigError, nearest
 
-__all__ = ["COMPARED", "check_keys", "comparison_text", "run_comparison"]
+__all__ = ["COMPARED", "check_keys", "compare_agents", "comparison_text", "run_comparison"]
 
-COMPARED = ("clustering",)  # tasks whose methods can be compared
-KEYS = ("data", "target", "out", "methods", "n_resamples", "n_seeds", "n_points", "random_state")
+KEYS = {
+    "clustering": ("data", "target", "out", "methods", "n_resamples", "n_seeds", "n_points", "random_state"),
+    "acting": ("env", "agents", "out", "seeds", "steps", "episodes", "confidence", "n_bootstrap", "random_state"),
+}
+COMPARED = tuple(KEYS)  # tasks whose methods can be compared
+NEEDED = {
+    "clustering": (("data", "data=table.csv [target=COLUMN]"),),
+    "acting": (
+        ("env", "env=FrozenLake-v1 agents=q-learning,sarsa"),
+        ("agents", "env=FrozenLake-v1 agents=q-learning,sarsa"),
+    ),
+}
 
 
 def run_comparison(task: str, given: Mapping[str, str], X: Any, y: Any, width: int) -> str:
@@ -43,6 +53,26 @@ def run_comparison(task: str, given: Mapping[str, str], X: Any, y: Any, width: i
     return f"{comparison_text(found, width)}\n\npage   {page}\ntable  {out / 'comparison.csv'}"
 
 
+def compare_agents(given: Mapping[str, str], width: int) -> str:
+    """Compare agents, write the page, and give the text for the terminal.
+
+    Raises ConfigError on a key or its value, the first agent's error where all fail, ResourceError where the disk refuses.
+    """
+    from konspekt.core.params import params_of
+    from konspekt.reports.compared import report_comparison
+    from konspekt.rl.beside import usable
+    from konspekt.rl.comparison import compare
+
+    known = params_of(compare)
+    arguments = {k: known[k].parse("compare", v) for k, v in given.items() if k not in ("out", "agents", "env")}
+    names = [name.strip() for name in given["agents"].split(",") if name.strip()]
+    out = Path(given["out"]) if "out" in given else _new_folder("acting")
+    usable(out)  # said before the work, not after it
+    found = compare(names, given["env"], progress=_announce, run_dir=out, **arguments)
+    _announce("")
+    return f"{found.text(width)}\n\npage   {report_comparison(out)}\ntable  {out / 'comparison.csv'}"
+
+
 def check_keys(task: str, given: Mapping[str, str]) -> None:
     """Raise ConfigError on a task that has no comparison and on a key that is not known."""
     if task not in COMPARED:
@@ -51,11 +81,12 @@ def check_keys(task: str, given: Mapping[str, str]) -> None:
                 f"--task {task}: there is no comparison of its methods; there is one of {', '.join(COMPARED)}"
             )
         raise ConfigError(f"--task: there is no task {task!r}; {nearest(task, COMPARED)}")
-    unknown = sorted(set(given) - set(KEYS))
+    unknown = sorted(set(given) - set(KEYS[task]))
     if unknown:
-        raise ConfigError(f"compare has no key {unknown[0]!r}; {nearest(unknown[0], KEYS)}")
-    if "data" not in given:
-        raise ConfigError("data is missing: konspekt compare --task clustering data=table.csv [target=COLUMN]")
+        raise ConfigError(f"compare has no key {unknown[0]!r}; {nearest(unknown[0], KEYS[task])}")
+    for key, example in NEEDED[task]:
+        if key not in given:
+            raise ConfigError(f"{key} is missing: konspekt compare --task {task} {example}")
 
 
 def comparison_text(found: Any, width: int) -> str:

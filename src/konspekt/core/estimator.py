@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklearn.base import BaseEstimator
 
@@ -32,6 +32,8 @@ class Estimator(BaseEstimator):
     the parameters and learns into names that end in `_`, nothing else changes them. A subclass writes `fit`, and
     `learned` and `restore` so that it can be saved.
     """
+
+    unit: ClassVar[str] = "items"  # what it learns from, in the words of the card
 
     @classmethod
     def space(cls) -> Space:
@@ -94,11 +96,12 @@ class Estimator(BaseEstimator):
         lines += ["", "## Data", ""]
         if facts:
             held = f", {facts['validation']} held out" if facts.get("validation") else ", none held out"
-            lines += [f"- trained on {facts['train']} items of {facts['source']}{held}"]
+            held = held if self.unit == "items" else ""
+            lines += [f"- trained on {facts['train']} {self.unit} of {facts['source']}{held}"]
         lines += [f"- {text}" for text in self.card_data()]
         lines += ["", "## Scores", ""]
         scores = facts.get("scores") or {}
-        lines += [f"- {name} {value:.4g} on the {facts['scores_on']} items" for name, value in scores.items()]
+        lines += [f"- {name} {value:.4g} on the {facts['scores_on']} {self.unit}" for name, value in scores.items()]
         lines += [] if scores else ["- none were measured"]
         lines += ["", "## Limits", ""]
         lines += [f"- {text}" for text in self.card_limits()]
@@ -184,7 +187,10 @@ def load(folder: str | Path, *, model: Any = None) -> Any:
         folder = inner
     config, where = peek(folder), Path(folder) / "config.json"
     params = dict(config["params"])
-    own = params.pop("model", None)
+    own = params.get("model")
+    own = own if isinstance(own, str) and own.startswith("<") else None  # other text names a model of konspekt's
+    if own is not None:
+        params.pop("model")
     if own is not None and model is None:
         raise ConfigError(
             f"{folder}: this model was fitted with a net of the user's own, {own}, whose code is not saved: make it again "
@@ -193,7 +199,7 @@ def load(folder: str | Path, *, model: Any = None) -> Any:
     if own is None and model is not None:
         raise ConfigError(f"{folder}: this model has konspekt's own net: leave model= out")
     try:
-        cls = registry.lookup("estimator", config["system"]).load()
+        cls = registry.lookup(("estimator", "agent"), config["system"]).load()
         estimator = cls(**parse_params(cls, params))
     except ConfigError as error:
         raise DataError(f"{where}: {error}") from None
@@ -219,6 +225,6 @@ def plain(value: Any) -> Any:
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
-    if hasattr(value, "parameters") and hasattr(value, "state_dict"):
+    if (hasattr(value, "parameters") and hasattr(value, "state_dict")) or hasattr(value, "get_params"):
         return f"<{' '.join(repr(value).split())[:300]}>"
     return value.tolist() if hasattr(value, "tolist") else value

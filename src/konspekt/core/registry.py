@@ -45,8 +45,10 @@ TASKS = (
     "object-localization",
     "image-embedding",
     "clustering",
+    "acting",
 )
 GROUP = "konspekt.systems"
+_EXTRAS = {"gymnasium": "rl", "numba": "rl"}  # the extra that brings a package
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -66,8 +68,19 @@ class Entry:
     summary: str = ""
 
     def load(self) -> Any:
-        """Import the module and hand out the class or function."""
-        return getattr(importlib.import_module(self.module), self.qualname)
+        """Import the module and hand out the class or function.
+
+        Raises ConfigError where a package of an extra that is not installed is missing.
+        """
+        try:
+            return getattr(importlib.import_module(self.module), self.qualname)
+        except ModuleNotFoundError as error:
+            extra = _EXTRAS.get((error.name or "").split(".")[0])
+            if extra is None:
+                raise
+            raise ConfigError(
+                f"{self.name} needs {error.name}, which is not installed: pip install 'konspekt[{extra}]'"
+            ) from error
 
 
 def system(
@@ -176,14 +189,15 @@ def entries() -> tuple[Entry, ...]:
     return tuple(sorted(found.values(), key=lambda e: (KINDS.index(e.kind), e.name)))
 
 
-def lookup(kind: str | None, name: str) -> Entry:
-    """The entry of this kind (None: of any) and name.
+def lookup(kind: str | tuple[str, ...] | None, name: str) -> Entry:
+    """The entry of this kind, or of one of these kinds (None: of any), and name.
 
     Raises ConfigError with the nearest name: "'admw' is not a registered optimizer; did you mean 'adamw'?".
     """
-    candidates = [e for e in entries() if kind in (None, e.kind)]
+    kinds = (kind,) if isinstance(kind, str) else kind
+    candidates = [e for e in entries() if kinds is None or e.kind in kinds]
     for entry in candidates:
         if entry.name == name:
             return entry
-    what = f"a registered {kind}" if kind else "registered"
+    what = f"a registered {' or '.join(kinds)}" if kinds else "registered"
     raise ConfigError(f"{name!r} is not {what}; {nearest(name, [e.name for e in candidates])}")

@@ -10,6 +10,8 @@
     validation.npz   index, truth, prediction, loss of at most 10,000 held-out items
     items/           at most 64 examples and the items with the largest loss
     kept/            what a system keeps by `Run.keep`
+    episodes.csv     of an agent: a line for each episode of the training
+    frames/          of an agent: pictures of a played episode
 
 Paths inside are relative, so the folder can be moved. A run without a folder keeps its history in memory only.
 """
@@ -374,12 +376,13 @@ def _summary(path: Path) -> dict[str, Any]:
         if (path / "result.json").is_file():
             result = read_json(path / "result.json")
             scores = result["scores"]
-            row["measure"] = next((k for k in ("accuracy", "roc_auc", "r2", "loss") if k in scores), None)
+            row["measure"] = next((k for k in ("accuracy", "roc_auc", "r2", "return", "loss") if k in scores), None)
             row["score"] = scores.get(row["measure"])
             row["seconds"] = result["seconds"]
         elif epochs:
             shown = next(
-                (k for k in ("val_accuracy", "val_r2", "val_loss", "loss") if epochs[-1].get(k) is not None), None
+                (k for k in ("val_accuracy", "val_r2", "return", "val_loss", "loss") if epochs[-1].get(k) is not None),
+                None,
             )
             row["measure"] = shown.removeprefix("val_") if shown else None
             row["score"] = epochs[-1].get(shown) if shown else None

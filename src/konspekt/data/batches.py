@@ -45,6 +45,9 @@ class Batches(Protocol):
     def share(self, rank: int, size: int) -> None:
         """Be one of several processes: from now on each batch is this one's part of it, which may be empty."""
 
+    def facts(self) -> dict[str, float]:
+        """What the record of the epoch that has just ended says of its batches, asked once after each."""
+
     def state(self) -> dict[str, Any]:
         """Tensors and JSON that say where in the epoch this is."""
 
@@ -197,6 +200,10 @@ class Resident:
     def collate_as(self, how: Mapping[str, Collate]) -> None:
         """Hand over ragged fields as an objective's `collate` says."""
         self.collate.update(how)
+
+    def facts(self) -> dict[str, float]:
+        """Nothing: the items are the same in each epoch."""
+        return {}
 
     def state(self) -> dict[str, Any]:
         """Epoch and position."""

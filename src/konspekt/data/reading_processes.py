@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from konspekt.core.errors import DataError, ResourceError
 
-__all__ = ["ReadingProcesses"]
+__all__ = ["ReadingProcesses", "end_with_parent", "starting"]
 
 _TASK = 2**20  # bytes that a process is asked for at a time: small batches are asked for together
 _AHEAD = 2  # tasks that each process may be ahead
@@ -52,7 +52,7 @@ class ReadingProcesses:
         self._pool = ProcessPoolExecutor(
             count, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(source,)
         )
-        with _starting():
+        with starting():
             for _ in range(count):  # a task each, so that all start now and side by side
                 self._pool.submit(os.getpid)
 
@@ -112,7 +112,7 @@ class ReadingProcesses:
 
 
 @contextlib.contextmanager
-def _starting() -> Iterator[None]:
+def starting() -> Iterator[None]:
     """Within: processes that are started do not run the user's script again, and never get a Ctrl-C.
 
     A script without `if __name__ == "__main__"` would start its fit in each of them. They need nothing of it: a source
@@ -136,13 +136,14 @@ _HERE: dict[str, Any] = {}  # what this process reads from; it stays empty in th
 
 def _begin(source: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # Pillow's, about metadata
     _HERE["source"] = source
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait for the process that started this one, and end with it."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

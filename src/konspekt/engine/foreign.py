@@ -17,6 +17,7 @@ from torch import Tensor
 
 from konspekt.core.errors import DataError, KonspektError
 from konspekt.core.runs import Run
+from konspekt.data.batches import Resident
 from konspekt.engine import checkpoint
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def _check(loop: Loop, state: Mapping[str, Any], finished: bool) -> None:
     for name, player in loop.players.items():
         _check_optimizer(player, player.flat.scatter(state["optimizers"][name]), f"optimizers.{name}")
     place = state["batches"]
-    _require(all(type(v) is int and 0 <= v < _LARGEST for v in place.values()) if place else True, "batches")
+    if isinstance(loop.batches, Resident):  # what an agent's acting keeps, it looks at itself
+        _require(all(type(v) is int and 0 <= v < _LARGEST for v in place.values()) if place else True, "batches")
     _require(state["objective"] is not None, "objective")
 
 

@@ -510,7 +510,8 @@ class Loop:
     def train(self) -> None:
         """Run the epochs that are left."""
         training, run = self.training, self.run
-        progress = Progress(training.verbose and self.team.leads, self.stage, training.epochs, self.per_epoch)
+        shown, acting = training.verbose and self.team.leads, getattr(self.batches, "total_steps", None)
+        progress = Progress(shown, self.stage, training.epochs, self.per_epoch, steps=acting)
         self.began = time.perf_counter() - self.seconds
         self.saved = time.perf_counter()
         self.budget = self.make_budget()
@@ -663,6 +664,7 @@ class Loop:
 
     def _say_time_is_over(self, progress: Progress) -> None:
         where = f"step {self.step} (epoch {min(self.step // self.per_epoch + 1, self.training.epochs)} of {self.training.epochs})"
+        where = self._acted or where
         text = f"stopped after {where} by max_time={self.training.max_time:g}"
         self.run.log(text)
         if self.run.path is not None:
@@ -764,7 +766,7 @@ class Loop:
             reason += f" in process {where} of {self.team.size}"
         shown = ", ".join(map(str, items[:16])) + (f" and {len(items) - 16} more" if len(items) > 16 else "")
         message = (
-            f"training stopped at step {step} (epoch {self.epoch + 1}): {reason}. The batch held items {shown}. The "
+            f"training stopped at step {step} ({self._acted or f'epoch {self.epoch + 1}'}): {reason}. The batch held items {shown}. The "
             f"weights are still those of the step before. Lower lr (now {self.lr:g}), set clip_norm, or look "
             "at these items"
         )
@@ -805,6 +807,7 @@ class Loop:
             norms = torch._foreach_norm([g for _, g in named]) if named else ()
             record["grad_norms"] = {n: float(v) for (n, _), v in zip(named, norms, strict=True)}
         record["seconds"] = seconds
+        record |= self.batches.facts()
         if self.risk is not None:
             record["risk"] = float(self.risk)
         validation = self.validation
@@ -922,15 +925,22 @@ class Loop:
         self.ticked = time.perf_counter()
         return budget
 
+    @property
+    def _acted(self) -> str:
+        """Of batches that are made by acting, the environment steps so far; "" of others."""
+        acted = getattr(self.batches, "acted", None)
+        return "" if acted is None else f"{acted:,} environment steps"
+
     # -- ends -------------------------------------------------------------------------------------------------------
 
     def interrupted(self) -> None:
         """Leave a checkpoint and say how to go on."""
         self.save()
         self.writer.wait()
-        where = self.run.path
-        advice = f"go on with: konspekt resume {where}" if where else "without run_dir nothing was kept"
-        message = f"stopped by {self.interrupt.by} after step {self.step} (epoch {self.epoch + 1}); {advice}"
+        path = self.run.path
+        advice = f"go on with: konspekt resume {path}" if path else "without run_dir nothing was kept"
+        where = self._acted or f"step {self.step} (epoch {self.epoch + 1})"
+        message = f"stopped by {self.interrupt.by} after {where}; {advice}"
         self.run.log(message)
         raise InterruptedFit(message)
 

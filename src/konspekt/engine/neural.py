@@ -43,6 +43,7 @@ from konspekt.engine.forecast import Level, Rehearsal
 from konspekt.engine.loop import Callback, minimise, probe_optimizer
 from konspekt.engine.objective import Objective
 from konspekt.engine.processes import Team, joined
+from konspekt.engine.restoring import device_here, restored
 from konspekt.engine.session import caller_untouched, choose_device, surroundings
 from konspekt.engine.training import Training
 
@@ -450,32 +451,8 @@ class NeuralEstimator(Training, Estimator):
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise DataError("the names of columns in config.json are no list of text; the file is damaged")
             self.feature_names_in_ = np.array(names, dtype=object)
-        try:
-            with torch.device("meta"):  # a damaged file may describe a net that fills the memory; here it takes none
-                own = self.build(self.schema_, self.targets_).state_dict()
-        except (RuntimeError, NotImplementedError):  # a net that looks at numbers while it is built
-            with torch.random.fork_rng(devices=[]):
-                own = self.build(self.schema_, self.targets_).state_dict()
-        wrong = sorted(set(own) ^ set(tensors)) or [
-            f"{n} {tuple(tensors[n].shape)} {tensors[n].dtype} for {tuple(own[n].shape)} {own[n].dtype}"
-            for n in own
-            if not torch.nn.parameter.is_lazy(own[n])
-            and (own[n].shape, own[n].dtype) != (tensors[n].shape, tensors[n].dtype)
-        ]
-        if wrong:
-            raise DataError(f"the weights do not fit the model that config.json describes: {', '.join(wrong[:8])}")
-        broken = [n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
-        if broken:
-            raise DataError(f"weights that are NaN or infinite: {', '.join(broken[:8])}")
-        with torch.random.fork_rng(devices=[]):
-            objective = self.build(self.schema_, self.targets_)
-        objective.load_state_dict(tensors)
-        try:
-            device = choose_device(self.device)
-        except ConfigError as error:
-            warnings.warn(f"{error}; the model is loaded with device='auto'", stacklevel=4)
-            self.device = "auto"
-            device = choose_device(self.device)
+        objective = restored(lambda: self.build(self.schema_, self.targets_), tensors)
+        self.device, device = device_here(self.device)
         self.objective_ = objective.to(device).eval()
 
 

@@ -159,7 +159,12 @@ def restore(loop: Loop) -> bool:
     state, finished, damaged = found
     check_state(loop, state, finished)
     done = state["epoch"] + bool(state["within"])
+    acted = state["batches"].get("acted") if hasattr(loop.batches, "acted") else None  # environment steps, of an agent
     if loop.training.epochs < done:
+        if acted is not None:
+            raise ConfigError(
+                f"{run.path} has made {acted:,} environment steps already, which cannot be had back: give more steps than that"
+            )
         raise ConfigError(f"{run.path} is in epoch {done} already; epochs={loop.training.epochs} cannot be had back")
     for message in damaged:
         text = f"a damaged checkpoint was passed over for the one before: {message}"
@@ -180,7 +185,9 @@ def restore(loop: Loop) -> bool:
             more_of = (
                 f"more time than the {run.used:.3g} s that are used: max_time="
                 if stopped == "max_time"
-                else "more epochs: epochs="
+                else (
+                    "more epochs: epochs=" if acted is None else f"more than the {acted:,} steps that are made: steps="
+                )
             )
             text = f"this run was finished already; nothing is trained without {more_of}N"
             run.log(text)

@@ -13,7 +13,18 @@ from typing import Annotated
 from konspekt.core.params import AtLeast, MoreThan, Within
 from konspekt.core.registry import system
 
-__all__ = ["Schedule", "constant", "cosine", "exponential", "inverse", "one_cycle", "plateau", "step", "with_warmup"]
+__all__ = [
+    "Schedule",
+    "constant",
+    "cosine",
+    "exponential",
+    "inverse",
+    "linear",
+    "one_cycle",
+    "plateau",
+    "step",
+    "with_warmup",
+]
 
 
 class Schedule:
@@ -85,6 +96,12 @@ def inverse(total: int, per_epoch: int, *, rate: Annotated[float, MoreThan(0)] =
     Robbins and Monro 1951; course: document L, 3.3.
     """
     return Schedule(lambda step: 1.0 / (1.0 + rate * step / per_epoch))
+
+
+@system(name="linear", kind="schedule", rows=("A11",))
+def linear(total: int, per_epoch: int, *, floor: Annotated[float, Within(0, 1)] = 0.0) -> Schedule:
+    """Straight from 1 at the first step to `floor` at the end, as policy gradients are often given it."""
+    return Schedule(lambda step: floor + (1 - floor) * (1 - min(step / total, 1.0)))
 
 
 @system(name="cosine", kind="schedule", rows=("A11",), paper="Loshchilov and Hutter 2017")

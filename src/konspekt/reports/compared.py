@@ -1,4 +1,4 @@
-"""The page of a comparison of clusterings: `report_comparison(folder)` reads what `Comparison.save` wrote.
+"""The page of a comparison, of clusterings or of agents: `report_comparison(folder)` reads what `Comparison.save` wrote.
 
 The folder is not trusted, as that of a run is not: what is missing or damaged is said, in a sentence or an error.
 """
@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from konspekt.core.errors import DataError
 from konspekt.core.folders import read_json, write_file
 from konspekt.metrics.clustering import INDICES
+from konspekt.reports.agents_compared import render_agents
 from konspekt.reports.canvas import MUTED, SERIES, WIDTH, name_axes, scale, svg
 from konspekt.reports.figures import Picture
 from konspekt.reports.page import Headline
@@ -64,6 +65,8 @@ def render(place: Path) -> str:
     if not file.is_file():
         raise DataError(f"{place}: there is no comparison.json; `konspekt compare` or Comparison.save writes one")
     said = mapping(read_json(file))
+    if said.get("task") == "acting":
+        return render_agents(place, said)
     rows = [r for r in dicts(said.get("rows")) if isinstance(r.get("method"), str)][:MAX_METHODS]
     if not rows:
         raise DataError(f"{file}: names no method; it is no comparison, or damaged")

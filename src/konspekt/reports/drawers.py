@@ -28,6 +28,7 @@ MAX_SERIES = 24
 MAX_ROWS = 200
 MAX_COLUMNS = 40
 MAX_IMAGES = 64
+MAX_LARGE, LARGE = 6, 160  # so few pictures of so many pixels across, which have something to be read, are shown large
 
 
 def curve(name: str, value: Any) -> Markup:
@@ -112,7 +113,8 @@ def images(name: str, value: Any) -> Markup:
     ]
     more = len(value["images"]) - MAX_IMAGES
     note = Markup('<p class="note">And {}.</p>').format(plural(more, "more picture")) if more > 0 else Markup()
-    return part("gallery", tiles, title(name)) + note
+    large = len(pictures) <= MAX_LARGE and min(p.shape[1] for p in pictures) >= LARGE
+    return part("gallery", tiles, title(name), "large" if large else "") + note
 
 
 def table(name: str, value: Any) -> Markup:

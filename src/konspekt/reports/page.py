@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from konspekt.core.errors import ConfigError
 from konspekt.core.folders import write_file
-from konspekt.reports import clustered
+from konspekt.reports import acted, clustered
 from konspekt.reports.predictions import is_classification
 from konspekt.reports.reading import Folder, dicts, mapping, read_folder
 from konspekt.reports.sections import SECTIONS, warnings_of
@@ -42,13 +42,17 @@ class HasRun(Protocol):
 def report(run: str | Path | HasRun, out: str | Path | None = None) -> Path:
     """Write the page of a run and return where it is.
 
-    run: the folder of a run, or an estimator that was fitted with `run_dir`.
+    run: the folder of a run or of a saved comparison, or an estimator that was fitted with `run_dir`, or a comparison that was saved.
     out: the file, or a folder to write `report.html` into; None: the run folder itself.
 
     Raises DataError where there is no run, ConfigError where the fit kept no folder, ResourceError where the disk
     refuses.
     """
     folder = _folder_of(run)
+    if (folder / "comparison.json").is_file() and not (folder / "config.yaml").is_file():
+        from konspekt.reports.compared import report_comparison  # which needs this module
+
+        return report_comparison(folder, Path(out) / "report.html" if out is not None and Path(out).is_dir() else out)
     page = render(read_folder(folder))
     target = Path(out) if out is not None else folder
     target = target / "report.html" if target.is_dir() else target
@@ -64,6 +68,10 @@ def _folder_of(run: str | Path | HasRun) -> Path:
             from sklearn.exceptions import NotFittedError
 
             raise NotFittedError(f"this {type(run).__name__} has no run yet; call fit with run_dir first")
+        if hasattr(run, "path") and hasattr(run, "save"):
+            if run.path is None:
+                raise ConfigError("this comparison is in memory only: save(folder) it first, or give compare a run_dir")
+            return Path(run.path)
         raise TypeError(f"report takes a run folder or a fitted estimator, got {type(run).__name__}")
     path = getattr(run.run_, "path", None)
     if path is None:
@@ -124,6 +132,11 @@ def headline(folder: Folder) -> Headline:
     if found:
         main, where = clustered.leading(scores), ""
         state, story = clustered.outcome(folder)
+    acts = acted.is_acting(folder)
+    if acts:
+        scores = acted.scores(folder)
+        main, where = "return" if "return" in scores else None, " in the training"
+        state, story = acted.outcome(folder)
     parameters = folder.result.get("parameters")
     epochs = sum(len(s.epochs) for s in folder.stages)
     sizes = [folder.data.get("train"), folder.data.get("validation")]
@@ -134,7 +147,7 @@ def headline(folder: Folder) -> Headline:
         ("epochs", number(epochs) if epochs else ""),
         ("parameters", number(parameters) if parameters is not None else ""),
     ]
-    facts = clustered.counts(folder, main) if found else facts
+    facts = clustered.counts(folder, main) if found else acted.counts(folder) if acts else facts
     facts += [
         ("time", duration(folder.result["seconds"]) if "seconds" in folder.result else ""),
         ("device", short(mapping(folder.config.get("machine")).get("device") or "", 24)),
@@ -148,7 +161,7 @@ def headline(folder: Folder) -> Headline:
         data=short(source.rstrip("/").rpartition("/")[2], 80),
         score=score(main, scores[main], items) if main else "",
         score_name=f"{score_name(main)}{where}" if main else "",
-        context=_context(folder, main, scores) if main else [],
+        context=acted.context(folder) if acts else _context(folder, main, scores) if main else [],
         state=state,
         story=story,
         facts=[(k, v) for k, v in facts if v],

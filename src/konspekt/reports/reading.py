@@ -30,6 +30,9 @@ MAX_PLACE = 1e150  # beyond it, an axis would overflow
 MAX_LOG = 200_000  # characters, from the end
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+_GIF = {b"GIF89a": "image/gif", b"GIF87a": "image/gif"}
+MAX_EPISODES = 128 << 20  # bytes of episodes.csv
+EPISODES = ("episode", "env", "number", "seed", "return", "length", "truncated")
 
 
 @dataclass
@@ -58,6 +61,8 @@ class Folder:
     log: str
     notes: list[str]
     clusters: dict[str, np.ndarray] = field(default_factory=dict)
+    episodes: dict[str, np.ndarray] = field(default_factory=dict)
+    film: dict[str, Any] = field(default_factory=dict)
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -88,6 +93,8 @@ def read_folder(path: Path) -> Folder:
         kept=_kept(path / "kept", notes),
         log=_log(path / "log.txt", notes),
         clusters=_clusters(path / "clusters.npz", notes),
+        episodes=_episodes(path / "episodes.csv", notes),
+        film=_film(path / "frames", notes),
         notes=notes,
     )
 
@@ -205,15 +212,66 @@ def _items(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
     return items
 
 
-def picture_source(file: Path) -> str | None:
-    """A picture file as a data URI; None where it cannot be shown."""
+def _episodes(file: Path, notes: list[str]) -> dict[str, np.ndarray]:
+    """The columns of episodes.csv, and "at": the environment steps of the training when an episode ended."""
+    if not file.exists():
+        return {}
+    try:
+        if file.is_symlink() or not file.is_file() or file.stat().st_size > MAX_EPISODES:
+            raise ValueError("a link, no file, or too large")
+        with file.open(encoding="utf-8") as opened:
+            if tuple(opened.readline().strip().split(",")) != EPISODES:
+                raise ValueError("the first line names other columns")
+            lines = opened.readlines()
+        table = np.loadtxt(lines, delimiter=",", ndmin=2, comments=None) if lines else np.zeros((0, len(EPISODES)))
+        if table.shape[1] != len(EPISODES) or not (np.abs(table) < MAX_PLACE).all():
+            raise ValueError("a line has other values than seven numbers")
+    except (ValueError, OSError) as error:
+        notes.append(f"episodes.csv: not readable ({short(error, 80)}); single episodes are not shown")
+        return {}
+    if not len(table):
+        return {}
+    found = dict(zip(EPISODES, table.T, strict=True))
+    if not ((found["env"] >= 0) & (found["env"] < 1e6) & (found["length"] > 0)).all():
+        notes.append(
+            "episodes.csv: a length or the number of an environment is out of range; single episodes are not shown"
+        )
+        return {}
+    # All environments make their steps together, so their own steps so far times their number is what all have made.
+    found["at"], envs = np.zeros(len(table)), np.unique(found["env"])
+    for env in envs:
+        own = found["env"] == env
+        found["at"][own] = len(envs) * np.cumsum(found["length"][own])
+    order = np.argsort(found["at"], kind="stable")
+    return {name: values[order] for name, values in found.items()}
+
+
+def _film(folder: Path, notes: list[str]) -> dict[str, Any]:
+    """The pictures of a played episode as data URIs, and what is told of it."""
+    if folder.is_symlink() or not folder.is_dir():
+        return {}
+    film: dict[str, Any] = {"told": mapping(_json(folder / "episode.json", notes))}
+    for name, file, magic in (
+        ("gif", "episode.gif", _GIF),
+        ("first", "first.png", _MAGIC),
+        ("strip", "strip.png", _MAGIC),
+    ):
+        if source := picture_source(folder / file, magic):
+            film[name] = source
+        else:
+            notes.append(f"frames/{file}: absent, a link, too large, or no picture; it is not shown")
+    return film
+
+
+def picture_source(file: Path, magics: dict[bytes, str] = _MAGIC) -> str | None:
+    """A picture file as a data URI; None where it cannot be shown, or is of another kind."""
     if file.is_symlink() or not file.is_file() or file.stat().st_size > MAX_PICTURE:
         return None
     try:
         content = file.read_bytes()
     except OSError:
         return None
-    for magic, mime in _MAGIC.items():
+    for magic, mime in magics.items():
         if content.startswith(magic):
             return f"data:{mime};base64,{base64.b64encode(content).decode()}"
     return None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from konspekt.reports import acted
 from konspekt.reports.clustered import CLUSTERS, clusters, is_clustering
 from konspekt.reports.drawers import beside_row, draw, table_of
 from konspekt.reports.predictions import predictions, worst
@@ -47,6 +48,8 @@ MAX_TABLE = 100  # rows
 
 def data(folder: Folder) -> Markup | None:
     """What was trained on what."""
+    if acted.is_acting(folder):
+        return None
     known, source = folder.data, mapping(folder.config.get("data"))
     image = mapping(known.get("image"))
     shape = " × ".join(number(image[k]) for k in ("height", "width", "channels") if k in image)
@@ -227,9 +230,8 @@ def again(folder: Folder) -> Markup | None:
     config = folder.config
     command, params = clean(config.get("command") or ""), mapping(config.get("params"))
     ours = command.startswith(("konspekt ", "python -m konspekt"))
-    body = Markup('<pre tabindex="0">{}</pre>').format(
-        command if ours else _python(config, "X" if is_clustering(folder) else "X, y")
-    )
+    takes = acted.python_call(folder) if acted.is_acting(folder) else "X" if is_clustering(folder) else "X, y"
+    body = Markup('<pre tabindex="0">{}</pre>').format(command if ours else _python(config, takes))
     if command and not ours:
         body += sentence(f"It was run from {short(command, 200)}.", "note")
     if params:
@@ -272,15 +274,23 @@ def _python(config: dict[str, Any], data: str) -> str:
     return f"import konspekt\n\nmodel = konspekt.{name}({chr(10) if given else ''}{given})\nmodel.fit({data}){comment}"
 
 
+def _without_items(folder: Folder) -> bool:
+    return is_clustering(folder) or acted.is_acting(folder)
+
+
 SECTIONS: tuple[tuple[str, str, Callable[[Folder], Markup | None]], ...] = (
     ("problems", "Warnings", problems),
     ("clusters", "Clusters", clusters),
+    ("acting", "Training", lambda folder: acted.acting(folder) if acted.is_acting(folder) else None),
+    ("played", "Played", lambda folder: acted.played(folder) if acted.is_acting(folder) else None),
+    ("environment", "Environment", lambda folder: acted.setting(folder) if acted.is_acting(folder) else None),
     ("data", "Data", data),
     ("pruning", "Pruning", pruning),
-    ("training", "Training", lambda folder: None if is_clustering(folder) else training(folder)),
-    ("predictions", "Predictions", lambda folder: None if is_clustering(folder) else predictions(folder)),
+    ("training", "Training", lambda folder: None if _without_items(folder) else training(folder)),
+    ("predictions", "Predictions", lambda folder: None if _without_items(folder) else predictions(folder)),
     ("worst", "Largest losses", worst),
     ("kept", "Kept by the system", kept),
+    ("episodes", "Last episodes", lambda folder: acted.episodes(folder) if acted.is_acting(folder) else None),
     ("model", "Model and time", model),
     ("time", "Time", lambda folder: _spent(folder) if is_clustering(folder) else None),
     ("again", "Run it again", again),

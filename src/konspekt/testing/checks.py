@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 
 from konspekt.cluster.clusterer import Clusterer
-from konspekt.core import folders
 from konspekt.core.errors import ConfigError, KonspektError
 from konspekt.core.estimator import load
 from konspekt.core.params import build, params_of
@@ -33,6 +32,8 @@ from konspekt.core.runs import read_metrics
 from konspekt.core.seeds import mix
 from konspekt.engine.neural import NeuralEstimator
 from konspekt.reports.page import report
+from konspekt.testing.agents import AGENT_CHECKS, smallest_agent
+from konspekt.testing.contract import ContractError, killed, require, weights_in
 from konspekt.testing.tiny import tiny
 from konspekt.vision.augment import augment
 
@@ -41,18 +42,10 @@ __all__ = ["CHECKS", "ContractError", "checks_of", "smallest"]
 Check = Callable[[Entry, Path], None]
 
 
-class ContractError(AssertionError):
-    """A registered system breaks the contract."""
-
-
-def require(holds: bool, message: str) -> None:
-    """Raise ContractError unless `holds`."""
-    if not holds:
-        raise ContractError(message)
-
-
 def smallest(entry: Entry, **changes: Any) -> Any:
     """The estimator at its smallest size, unfitted. One that `takes_fitted` names another gets that one, fitted."""
+    if entry.kind == "agent":
+        return smallest_agent(entry, **changes)
     cls = entry.load()
     small = {"epochs": 2, "batch_size": 8, "hidden": (8,), "random_state": 0, "n_clusters": 3, "n_components": 2}
     if inner := getattr(cls, "takes_fitted", None):
@@ -76,10 +69,6 @@ def _outputs(estimator: Any, X: Any) -> np.ndarray[Any, Any]:
     if says is None:  # a clusterer that knows the clusters of its own points only
         return np.asarray(estimator.labels_)
     return np.asarray(getattr(estimator, says)(X))
-
-
-def _weights(folder: Path) -> bytes:
-    return (folder / "weights.safetensors").read_bytes()
 
 
 # -- estimators ---------------------------------------------------------------------------------------------------------
@@ -172,9 +161,9 @@ def check_save(entry: Entry, folder: Path) -> None:
     back = load(estimator.save(folder / "model"))
     require(np.array_equal(_outputs(estimator, X), _outputs(back, X)), "the loaded model says something else")
     back.save(folder / "again")
-    require(_weights(folder / "model") == _weights(folder / "again"), "the loaded model has other weights")
+    require(weights_in(folder / "model") == weights_in(folder / "again"), "the loaded model has other weights")
     estimator.save(folder / "model")
-    require(_weights(folder / "model") == _weights(folder / "again"), "saving over a model changed it")
+    require(weights_in(folder / "model") == weights_in(folder / "again"), "saving over a model changed it")
 
 
 def check_repeat(entry: Entry, folder: Path) -> None:
@@ -189,9 +178,9 @@ def check_repeat(entry: Entry, folder: Path) -> None:
         smallest(entry, random_state=seed, **held).fit(X, y).save(folder / name)
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
     require(bool((before[0] == after[0]).all()) and before[1:] == after[1:], "fit touched the caller's generators")
-    require(_weights(folder / "a") == _weights(folder / "b"), "the same seed gives other weights")
+    require(weights_in(folder / "a") == weights_in(folder / "b"), "the same seed gives other weights")
     if not issubclass(entry.load(), Clusterer):  # which may find the same clusters from everywhere
-        require(_weights(folder / "a") != _weights(folder / "c"), "another seed gives the same weights")
+        require(weights_in(folder / "a") != weights_in(folder / "c"), "another seed gives the same weights")
 
 
 def check_resume(entry: Entry, folder: Path) -> None:
@@ -211,40 +200,12 @@ def check_resume(entry: Entry, folder: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     for name, callback, writes in (("step", kill_at_step, None), ("write", None, draw.randrange(6, 5 * (steps - 1)))):
-        _killed(lambda n=name, c=callback: made(n).fit(X, y, callbacks=[c] if c else []), writes)  # type: ignore[misc]
+        killed(lambda n=name, c=callback: made(n).fit(X, y, callbacks=[c] if c else []), writes)  # type: ignore[misc]
         resumed = made(name).fit(X, y, resume=folder / name)
         where = f"killed at step {at}" if writes is None else f"killed at flush {writes} of a checkpoint"
-        same = _weights(folder / name / "model") == _weights(folder / "whole" / "model")
+        same = weights_in(folder / name / "model") == weights_in(folder / "whole" / "model")
         require(same, f"{where} of {steps}, the resumed fit has other weights")
         require(resumed.n_iter_ == whole.n_iter_, f"{where}: {resumed.n_iter_} epochs instead of {whole.n_iter_}")
-
-
-def _killed(fit: Callable[[], Any], writes: int | None) -> None:
-    """Run a fit in a forked process that must die by SIGKILL: by itself, or at the `writes`-th flush."""
-    child = os.fork()
-    if child == 0:
-        try:
-            if writes is not None:
-                _kill_at_flush(writes)
-            fit()
-        finally:
-            os._exit(3)  # the parent's pytest must not go on in the child
-    _, status = os.waitpid(child, 0)
-    died = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    require(died, "the fit that was to be killed ended by itself")
-
-
-def _kill_at_flush(writes: int) -> None:
-    flush, count = folders.flush, 0
-
-    def deadly(path: Path) -> None:
-        nonlocal count
-        count += 1
-        if count == writes:
-            os.kill(os.getpid(), signal.SIGKILL)
-        flush(path)
-
-    folders.flush = deadly
 
 
 def check_overfit(entry: Entry, folder: Path) -> None:
@@ -575,6 +536,7 @@ CHECKS: dict[str, dict[str, Check]] = {
         "bad_input": check_bad_input,
         "report": check_report,
     },
+    "agent": {"params": check_params, **AGENT_CHECKS},
     "optimizer": {"optimizer": check_optimizer},
     "schedule": {"schedule": check_schedule},
     "activation": {"activation": check_activation},
@@ -607,6 +569,8 @@ def checks_of(entry: Entry) -> list[tuple[str, Check]]:
         beside |= frozenset() if "random_state" in params_of(cls) else {"repeat"}
         beside |= frozenset() if "run_dir" in params_of(cls) else {"report"}
         checks = {name: check for name, check in checks.items() if name not in beside}
+    elif entry.kind == "agent" and "steps" not in params_of(entry.load()):  # a planner has nothing to go on with
+        checks = {name: check for name, check in checks.items() if name != "resume"}
     for name in entry.waive:
         if name not in checks:
             raise ConfigError(f"{entry.name}: waive names no check {name!r}; there are {', '.join(checks)}")

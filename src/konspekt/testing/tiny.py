@@ -88,6 +88,13 @@ def _clustering(items: int) -> tuple[Any, Any]:
     return X, np.array(["a", "b", "c"])[group]
 
 
+def _acting(items: int) -> tuple[Any, Any]:
+    """An environment, as a function that makes one; there is no y."""
+    from konspekt.testing.two_states import TwoStates
+
+    return TwoStates, None
+
+
 MAKERS: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "tabular-classification": _tabular_classification,
     "tabular-regression": _tabular_regression,
@@ -97,6 +104,7 @@ MAKERS: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "object-localization": _object_localization,
     "image-embedding": _image_classification,  # what a classifier has learned to see
     "clustering": _clustering,
+    "acting": _acting,
 }
 
 

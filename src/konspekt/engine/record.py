@@ -53,8 +53,10 @@ def fingerprint(batches: Resident | None, digest: Any = None) -> str:
     return str(digest.hexdigest())
 
 
-def open_past(estimator: NeuralEstimator, resume: str | Path | None) -> dict[str, Any] | None:
-    """The config of the run to be resumed, or None.
+def open_past(
+    estimator: Any, resume: str | Path | None, may_differ: tuple[str, ...] = _MAY_DIFFER
+) -> dict[str, Any] | None:
+    """The config of the run to be resumed, or None. may_differ: parameters that a resumed run may change.
 
     Raises ConfigError, naming them, where parameters differ that may not; DataError where there is no run.
     """
@@ -77,11 +79,11 @@ def open_past(estimator: NeuralEstimator, resume: str | Path | None) -> dict[str
     differ = [
         f"{k} was {was.get(k)!r}, is {v!r}"
         for k, v in now.items()
-        if k not in _MAY_DIFFER and plain(was.get(k)) != plain(v)
+        if k not in may_differ and plain(was.get(k)) != plain(v)
     ]
     if differ:
         raise ConfigError(
-            f"{resume} cannot be resumed with other parameters than {', '.join(_MAY_DIFFER)}: {'; '.join(differ)}"
+            f"{resume} cannot be resumed with other parameters than {', '.join(may_differ)}: {'; '.join(differ)}"
         )
     return past
 

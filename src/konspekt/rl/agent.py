@@ -23,6 +23,7 @@ from konspekt.core.estimator import Estimator
 from konspekt.core.params import AtLeast, AtMost, Search
 from konspekt.core.runs import Run
 from konspekt.core.seeds import mix
+from konspekt.engine import record
 from konspekt.engine.session import caller_untouched
 from konspekt.rl import recording
 from konspekt.rl.episodes import Episode, Episodes
@@ -149,7 +150,7 @@ class Agent(Estimator):
         return self
 
     def _fit(self, env: Any, resume: str | Path | None, callbacks: Sequence[Callable[..., Any]]) -> None:
-        past = recording.open_past(self, resume)
+        past = record.open_past(self, resume, self.may_differ)
         drawn = secrets.randbits(31) if self.random_state is None else self.random_state
         self.seed_ = past["seed"] if past else int(drawn)
         run = Run(str(resume or self.run_dir) if resume or self.run_dir else None, resume=resume is not None)

@@ -8,7 +8,6 @@ import io
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -16,10 +15,8 @@ import numpy as np
 import torch
 
 from konspekt.core.errors import ConfigError, DataError, KonspektError
-from konspekt.core.estimator import plain, registered
 from konspekt.core.folders import write_file
-from konspekt.core.params import parse_params
-from konspekt.core.runs import Run, read_config
+from konspekt.core.runs import Run
 from konspekt.engine import checkpoint
 from konspekt.engine.boards import Board
 from konspekt.engine.record import describe, layers_of, say
@@ -37,7 +34,6 @@ __all__ = [
     "finish",
     "name_of",
     "newest_step",
-    "open_past",
     "refuse_too_many",
     "say",
     "warn_of_endless",
@@ -47,7 +43,6 @@ __all__ = [
 
 MOST_ENVIRONMENTS = 100_000
 RECENT = 100  # episodes of which a running return is the mean
-_MOST_THREADS = 4096
 
 
 def name_of(env: Any) -> str:
@@ -69,38 +64,6 @@ def who_takes(what: str, space: gymnasium.Space[Any]) -> str:
         if entry.kind == "agent" and isinstance(space, getattr(entry.load(), what, ())):
             able.append(entry.name)
     return f"These do: {', '.join(able)}" if able else "No agent here does: wrap the environment"
-
-
-def open_past(agent: Agent, resume: str | Path | None) -> dict[str, Any] | None:
-    """The config of the run to be resumed, or None.
-
-    Raises ConfigError, naming them, where parameters differ that may not; DataError where there is no run.
-    """
-    if resume is None:
-        return None
-    past = read_config(resume)
-    name = registered(type(agent)).name
-    if past.get("system") != name:
-        raise ConfigError(f"{resume} is a run of {past.get('system')!r}, not of {name!r}")
-    try:
-        was = parse_params(type(agent), past["params"])
-        kinds = {int: (past["seed"], past["machine"]["threads"]), str: (past["fingerprint"],)}
-        if any(type(value) is not kind for kind, values in kinds.items() for value in values):
-            raise TypeError
-        if not 1 <= past["machine"]["threads"] <= _MOST_THREADS:
-            raise TypeError
-    except (KeyError, TypeError):
-        raise DataError(f"{Path(resume) / 'config.yaml'}: not the description of a run; the file is damaged") from None
-    differ = [
-        f"{k} was {was.get(k)!r}, is {v!r}"
-        for k, v in agent.get_params(deep=False).items()
-        if k not in agent.may_differ and plain(was.get(k)) != plain(v)
-    ]
-    if differ:
-        raise ConfigError(
-            f"{resume} cannot be resumed with other parameters than {', '.join(agent.may_differ)}: {'; '.join(differ)}"
-        )
-    return past
 
 
 def begin(agent: Agent, run: Run, past: dict[str, Any] | None, env: Any, envs: Environments) -> None:

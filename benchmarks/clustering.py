@@ -7,12 +7,8 @@ python benchmarks/clustering.py --quick             few turns, nothing large; pr
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import os
-import re
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +19,9 @@ import clustering_hierarchy
 import clustering_indices
 import clustering_kmeans
 import clustering_mixtures
-from engine import BUSY, Line, machine_lines, say
+from engine import Line
+from result_page import Page, arguments
 
-RESULTS = Path(__file__).parent / "CLUSTERING.md"
 HEADS = {
     "kmeans": "k-means, in steps over all points and in mini-batches, and k-medians.",
     "density": "DBSCAN, mean shift, and the graph of near points, for which scikit-learn has no class but DBSCAN(min_samples=1).",
@@ -34,35 +30,14 @@ HEADS = {
     "indices": "Indices: those that scikit-learn has beside it, the others beside their definitions written plainly in NumPy, and all on many points.",
     "large": "Many points: seconds, and by how much the process grew.",
 }  # fmt: skip
-RATIO = "A ratio is that of the medians of the seconds, ours over theirs, and in brackets the least and the largest of a turn; the sides take turns on the same points and must come to the same result."
-
-
-def section(name: str, lines: list[Line], facts: list[str]) -> str:
-    """A part of the page."""
-    text = [
-        f"## {name}", "", HEADS[name], "", *facts, "",
-        "| what | figure | limit | verdict |", "|---|---|---|---|",
-        *(f"| {line.what} | {line.figure} | {line.limit} | {line.verdict} |" for line in lines), "",
-        *(f"- {line.what}: {note}" for line in lines for note in line.notes),
-    ]  # fmt: skip
-    return "\n".join(text).rstrip() + "\n"
-
-
-def written(parts: dict[str, str]) -> None:
-    """CLUSTERING.md: these parts, and what it held of the others."""
-    old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-    found = re.finditer(r"^## (\w+)\n.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)
-    held = {m[1]: m[0].rstrip() + "\n" for m in found} | parts
-    head = f"# Clusters: results of the benchmarks\n\nWritten by `python benchmarks/clustering.py`; each part says when and where. {RATIO}\n"
-    RESULTS.write_text("\n".join([head, *(held[name] for name in HEADS if name in held)]), encoding="utf-8")
-    say(f"wrote {RESULTS.name}")
+TOP = (
+    "# Clusters: results of the benchmarks\n\nWritten by `python benchmarks/clustering.py`; each part says when and where. "
+    "A ratio is that of the medians of the seconds, ours over theirs, and in brackets the least and the largest of a turn; the sides take turns on the same points and must come to the same result."
+)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=tuple(HEADS), default=list(HEADS), help="parts")
-    parser.add_argument("--quick", action="store_true", help="few turns, nothing large; print, write nothing")
-    given = parser.parse_args()
+    given = arguments(__doc__, HEADS, "few turns, nothing large")
     repeat = 3 if given.quick else 9
     jobs: dict[str, Callable[[], list[Line]]] = {
         "kmeans": lambda: [
@@ -84,22 +59,12 @@ def main() -> int:
             *clustering_hierarchy.large(),
         ],
     }
-    parts, met = {}, True
+    page, met = Page(Path(__file__).parent / "CLUSTERING.md", TOP, HEADS), True
     for name, job in jobs.items():
-        if name not in given.only or (given.quick and name == "large"):
-            continue
-        load, began = os.getloadavg()[0], time.perf_counter()
-        say(f"{name}: load average {load:.2f}{'; the machine is busy' if load > BUSY else ''}")
-        lines = job()
-        for line in lines:
-            say(f"{line.what}: {line.figure}{f', limit {line.limit}' if line.limit else ''}: {line.verdict}")
-        met &= all(line.verdict in ("met", "for information") for line in lines)
-        spent = time.perf_counter() - began
-        parts[name] = section(
-            name, lines, [f"- {datetime.date.today().isoformat()}, {spent:.0f} s", *machine_lines(load)]
-        )
+        if name in given.only and not (given.quick and name == "large"):
+            met &= page.measure(name, job)
     if not given.quick:
-        written(parts)
+        page.write()
     return 0 if met else 1
 
 

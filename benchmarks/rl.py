@@ -9,12 +9,8 @@ pip install -e ".[rl,bench]" brings the peer. What does not import is named with
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import os
-import re
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,10 +21,10 @@ import rl_pixels
 import rl_speed
 import rl_tables
 import torch
-from engine import BUSY, Line, machine_lines, say
+from engine import Line, say
+from result_page import Page, arguments
 from rl_peer import missing, version_line
 
-RESULTS = Path(__file__).parent / "RL.md"
 HEADS = {
     "a2c": "A2C on CartPole-v1: environment steps a second of training.",
     "dqn": "DQN on CartPole-v1: environment steps a second of training.",
@@ -38,7 +34,8 @@ HEADS = {
     "replay": "A replay of stacked frames, filled.",
 }
 NEEDS_PEER = ("a2c", "dqn", "returns", "pixels")
-WORDS = (
+TOP = (
+    "# Acting: results of the benchmark\n\nWritten by `make acting-bench` (`python benchmarks/rl.py`); each part says when and where. "
     "Both sides have the same net, batch, updates a step, optimiser, clipping and discount. A ratio is that of the medians, Stable-Baselines3's "
     "seconds over ours, and in brackets the least and the largest of a turn; the sides take turns, and the first turn, in which kernels are compiled, is not counted. Of ours the whole `fit` counts; of the "
     "peer `learn` alone, on a vector of environments without its Monitor, which is the fastest form that was found. A floor is a loop by "
@@ -46,32 +43,8 @@ WORDS = (
 )
 
 
-def section(name: str, lines: list[Line], facts: list[str]) -> str:
-    """A part of the page."""
-    text = [
-        f"## {name}", "", HEADS[name], "", *facts, "",
-        "| what | figure | limit | verdict |", "|---|---|---|---|",
-        *(f"| {line.what} | {line.figure} | {line.limit} | {line.verdict} |" for line in lines), "",
-        *(f"- {line.what}: {note}" for line in lines for note in line.notes),
-    ]  # fmt: skip
-    return "\n".join(text).rstrip() + "\n"
-
-
-def written(parts: dict[str, str]) -> None:
-    """RL.md: these parts, and what it held of the others."""
-    old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-    found = re.finditer(r"^## (\w+)\n.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)
-    held = {m[1]: m[0].rstrip() + "\n" for m in found} | parts
-    head = f"# Acting: results of the benchmark\n\nWritten by `make acting-bench` (`python benchmarks/rl.py`); each part says when and where. {WORDS}\n"
-    RESULTS.write_text("\n".join([head, *(held[name] for name in HEADS if name in held)]), encoding="utf-8")
-    say(f"wrote {RESULTS.name}")
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=tuple(HEADS), default=list(HEADS), help="parts")
-    parser.add_argument("--quick", action="store_true", help="few short turns, nothing large; print, write nothing")
-    given = parser.parse_args()
+    given = arguments(__doc__, HEADS, "few short turns, nothing large")
     torch.set_num_threads(1)  # two threads on small nets are slower, and far slower where other work runs
     absent, quick = missing(), given.quick
     jobs: dict[str, Callable[[], list[Line]]] = {
@@ -82,7 +55,7 @@ def main() -> int:
         "tables": lambda: rl_tables.lines(quick),
         "replay": lambda: rl_memory.lines(quick),
     }
-    parts, met = {}, True
+    page, met = Page(Path(__file__).parent / "RL.md", TOP, HEADS), True
     for name, job in jobs.items():
         if name not in given.only:
             continue
@@ -90,21 +63,9 @@ def main() -> int:
             say(f"{name}: left out: {absent}")
             met = False
             continue
-        load, began = os.getloadavg()[0], time.perf_counter()
-        say(f"{name}: load average {load:.2f}{'; the machine is busy' if load > BUSY else ''}")
-        lines = job()
-        for line in lines:
-            say(f"{line.what}: {line.figure}{f', limit {line.limit}' if line.limit else ''}: {line.verdict}")
-            for note in line.notes:
-                say(f"  {note}")
-        met &= all(line.verdict in ("met", "for information") for line in lines)
-        facts = [
-            f"- {datetime.date.today().isoformat()}, {time.perf_counter() - began:.0f} s, one thread",
-            *machine_lines(load),
-        ]
-        parts[name] = section(name, lines, [*facts, version_line()])
-    if not quick and parts:
-        written(parts)
+        met &= page.measure(name, job, how=", one thread", facts=(version_line(),))
+    if not quick and page.parts:
+        page.write()
     return 0 if met else 1
 
 

@@ -34,8 +34,8 @@ def tried() -> list[tuple[str, str, Any, str]]:
     )  # fmt: skip
     normal = {"normalize_observations": True, "normalize_rewards": True}
     pendulum = A2C(
-        steps=1_000_000, n_envs=8, n_steps=8, gae_lambda=0.9, value_coefficient=0.4, lr=7e-4, schedule="linear", log_std=-0.5,
-        gamma=0.9, **normal,
+        steps=1_000_000, n_envs=8, n_steps=8, gae_lambda=0.9, value_coefficient=0.4, lr=7e-4, schedule="linear", gamma=0.9,
+        orthogonal=False, **normal,
     )  # fmt: skip
     lunar = DQN(**swing.get_params())
     rows: list[tuple[str, str, Any, str]] = [
@@ -47,7 +47,7 @@ def tried() -> list[tuple[str, str, Any, str]]:
         (
             "Pendulum-v1",
             "cross-entropy, weights",
-            CrossEntropySearch(steps=5_000_000, candidates=200, repeats=2),
+            CrossEntropySearch(steps=5_000_000, n_envs=200, candidates=100, repeats=4, spread=4.0, noise=0.8),
             "none",
         ),
         ("MountainCarContinuous-v0", "cross-entropy, weights", CrossEntropySearch(steps=300_000), "solved from 90"),
@@ -59,8 +59,17 @@ def tried() -> list[tuple[str, str, Any, str]]:
 
 
 if __name__ == "__main__":
-    study = Study(__file__, __doc__ or "", SETTINGS, seeds=5)
-    for name, label, agent, known in tried():
+    rows = tried()
+    study = Study(
+        __file__,
+        __doc__ or "",
+        SETTINGS,
+        seeds=5,
+        parts=list(dict.fromkeys([*(r[0] for r in rows), *(r[1] for r in rows)])),
+    )
+    for name, label, agent, known in rows:
+        if not study.wants(name, label):
+            continue
         values, seconds = [], []
         if study.setting == "tiny":
             agent.set_params(steps=agent.steps // 50)

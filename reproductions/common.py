@@ -7,6 +7,7 @@ import datetime
 import os
 import platform
 import re
+import shlex
 import statistics
 import sys
 import time
@@ -62,6 +63,7 @@ class Study:
     settings: dict[str, str]
     seeds: int = 3
     unit: str = "seeds:"  # what --seeds counts
+    parts: Sequence[str] = ()  # systems and data that --only can name
     rows: list[Row] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
@@ -75,12 +77,18 @@ class Study:
         parser.add_argument("--setting", choices=SETTINGS, default="short", help=f"how much is run; {said}")
         parser.add_argument("--seeds", type=int, default=self.seeds, help=f"how many (default {self.seeds})")
         parser.add_argument("--threads", type=int, help="threads of torch (default: its own choice)")
+        if self.parts:
+            what = "only these systems or data, as the table names them; it keeps its lines of the others"
+            parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=what)
         given = parser.parse_args()
         if given.seeds < 1 or (given.threads or 1) < 1:
             parser.error("--seeds and --threads must be at least 1")
         self.data = None if given.data is None else Path(given.data)
         self.setting: str = given.setting
         self.range = range(1 if self.setting == "tiny" else given.seeds)
+        self.only: list[str] = given.only if self.parts else []
+        if unknown := [name for name in self.only if name not in self.parts]:
+            parser.error(f"--only takes {', '.join(map(repr, self.parts))}; got {', '.join(map(repr, unknown))}")
         if given.threads:
             torch.set_num_threads(given.threads)
         self.began, self.worked = time.perf_counter(), time.process_time()
@@ -89,6 +97,10 @@ class Study:
     def pick(self, tiny: Any, short: Any, full: Any) -> Any:
         """What belongs to the setting."""
         return {"tiny": tiny, "short": short, "full": full}[self.setting]
+
+    def wants(self, *names: str) -> bool:
+        """Whether what has these names, of a system and of data, is to be run."""
+        return not self.only or any(name in self.only for name in names)
 
     def say(self, text: str) -> None:
         """Print a line, at most 80 columns, and keep it for the page."""
@@ -105,10 +117,15 @@ class Study:
         self.say(f"seconds (of CPU): {spent}")
         if self.setting == "tiny":
             return
-        command = Path(self.script).name + ("" if self.setting == "short" else f" --setting {self.setting}")
+        whole = Path(self.script).name + ("" if self.setting == "short" else f" --setting {self.setting}")
+        command = " ".join([whole, "--only", *(shlex.quote(name) for name in self.only)]) if self.only else whole
         old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else HEAD
-        table = [line for line in old.splitlines() if line.startswith("| `") and not line.startswith(f"| `{command}` ")]
+        table = [
+            line for line in old.splitlines() if line.startswith("| `") and not self._replaced(line, whole, command)
+        ]
         sections = dict(re.findall(r"^## `(.+?)`\n\n(.*?)(?=^## |\Z)", old, flags=re.MULTILINE | re.DOTALL))
+        commands = {line.split("`")[1] for line in table}
+        sections = {name: body for name, body in sections.items() if name in commands}
         place = f"{processor()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
         count = len(self.range)
         setting = f"{self.setting}: {self.settings[self.setting]}" + (f", {self.unit} {count}" if count > 1 else "")
@@ -126,6 +143,14 @@ class Study:
         beside.write_text(text.rstrip() + "\n", encoding="utf-8")
         beside.replace(RESULTS)
         print(f"wrote {RESULTS.name}")
+
+    def _replaced(self, line: str, whole: str, command: str) -> bool:
+        """Whether a line of the table gives way: the same command's, a part's if this is the whole, or the same system and data."""
+        of = line.split("`")[1]
+        if of == command or (not self.only and of.startswith(f"{whole} --only ")):
+            return True
+        own = of == whole or of.startswith(f"{whole} --only ")
+        return own and any(line.split(" | ")[1:3] == [row.system, row.data] for row in self.rows)
 
 
 def of_seeds(values: Sequence[float], form: str = ".2f", unit: str = "") -> str:

@@ -83,6 +83,31 @@ class TestPage:
         assert found == [("a.py --setting full", "3"), ("a.py", "4"), ("b.py", "2")]
         assert re.findall(r"^## `(.+)`", text, flags=re.MULTILINE) == ["a.py", "a.py --setting full", "b.py"]
 
+    def test_a_part_that_is_run_again_replaces_its_own_lines(self, common, monkeypatch):
+        def run(value, *arguments):
+            monkeypatch.setattr(sys, "argv", ["a.py", *arguments])
+            one = common.Study("a.py", "What it is.", {"short": "few"}, seeds=2, parts=["net", "a tree", "data"])
+            for system in ("net", "a tree"):
+                if one.wants(system, "data"):
+                    one.found(system, "data", "paper", f"value {value}")
+            one.finish()
+            text = common.RESULTS.read_text()
+            found = re.findall(r"^\| `(.+?)` \| (.+?) \| .*value (\d)", text, flags=re.MULTILINE)
+            return found, re.findall(r"^## `(.+)`", text, flags=re.MULTILINE)
+
+        run(1)
+        part = "a.py --only 'a tree'"
+        assert run(2, "--only", "a tree") == ([(part, "a tree", "2"), ("a.py", "net", "1")], ["a.py", part])
+        assert run(3, "--only", "net")[0] == [(part, "a tree", "2"), ("a.py --only net", "net", "3")]
+        assert run(4, "--only", "data")[1] == ["a.py --only data"]
+        assert run(5) == ([("a.py", "a tree", "5"), ("a.py", "net", "5")], ["a.py"])
+
+    def test_a_part_that_there_is_not(self, common, monkeypatch, capsys):
+        monkeypatch.setattr(sys, "argv", ["a.py", "--only", "forest"])
+        with pytest.raises(SystemExit):
+            common.Study("a.py", "What it is.", {"short": "few"}, parts=["net"])
+        assert "--only takes 'net'; got 'forest'" in capsys.readouterr().err
+
     def test_a_tiny_run_is_not_recorded(self, common, monkeypatch):
         one = study(common, monkeypatch, "--setting", "tiny")
         one.found("net", "data", "paper", "value")

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 import konspekt
-from konspekt.cli.app import main
 from konspekt.core import registry
 from konspekt.core.registry import system
 from konspekt.rl.rounds import RoundAgent
@@ -57,9 +56,8 @@ class TinyAgent(RoundAgent):
 
 
 @pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
+def registered(monkeypatch):
+    """The agent and its environment."""
     for name in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER", "PYGAME_HIDE_SUPPORT_PROMPT"):
         monkeypatch.setenv(name, "dummy")  # is put back after what the command sets
     every = registry.entries()
@@ -71,47 +69,16 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(capsys):
-    """Run the command in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
 def fitted(run):
     code, out, err = run("fit", "tiny-agent", f"env={ENV}", "run_dir=first")
     assert (code, err) == (0, "")
     return out
 
 
-def narrow(text):
-    assert [line for line in text.splitlines() if len(line) > 80] == []
-    return True
-
-
-def fails(result, code, *parts):
-    """An error is one paragraph on stderr: no output, no traceback."""
-    found, out, err = result
-    flat = " ".join(err.split())
-    assert found == code, err
-    assert out == ""
-    assert err.startswith("error: ")
-    assert "not foreseen" not in err
-    missing = [p for p in parts if p not in flat]
-    assert not missing, f"{missing} not in {flat!r}"
-    narrow(err)
-
-
 # ------------------------------------------------------------------------------------------------------- fit and resume
 
 
-def test_fit_says_what_it_came_to(fitted):
+def test_fit_says_what_it_came_to(fitted, narrow):
     lines = fitted.splitlines()
     assert lines[0].startswith("80/400 steps  return ")
     assert lines[0].split("  ")[2:4] == ["length 8", "epsilon 1"]
@@ -148,7 +115,7 @@ def test_an_episode_that_never_ended(run, monkeypatch):
     assert "no episode ended: give more steps, or max_episode_steps" in out
 
 
-def test_resume_with_more_steps(run, fitted):
+def test_resume_with_more_steps(run, fitted, fails):
     code, out, err = run("resume", "first", "steps=560")
     assert (code, err) == (0, "")
     assert "training: 70 episodes in 560 steps" in out
@@ -158,7 +125,7 @@ def test_resume_with_more_steps(run, fitted):
     )
 
 
-def test_a_run_on_an_environment_of_python_is_resumed_there(run):
+def test_a_run_on_an_environment_of_python_is_resumed_there(run, fails):
     TinyAgent(run_dir="first").fit(TwoStates)
     fails(
         run("resume", "first"),
@@ -189,7 +156,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_usage_of_fit(run, case):
+def test_wrong_usage_of_fit(run, case, fails):
     arguments, code, *parts = WRONG[case]
     fails(run(*arguments), code, *parts)
     assert not Path("runs").exists() or not any(Path("runs").iterdir())
@@ -256,12 +223,12 @@ PLAY = {
 
 
 @pytest.mark.parametrize("case", PLAY)
-def test_wrong_usage_of_a_model(run, fitted, case):
+def test_wrong_usage_of_a_model(run, fitted, case, fails):
     arguments, code, *parts = PLAY[case]
     fails(run(*arguments), code, *parts)
 
 
-def test_no_window_without_a_display(run, fitted, monkeypatch):
+def test_no_window_without_a_display(run, fitted, monkeypatch, fails):
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", "linux")
@@ -277,7 +244,7 @@ def test_a_window(run, fitted, monkeypatch):
     assert len(out.splitlines()) == 2
 
 
-def test_what_is_no_agent_does_not_play(run):
+def test_what_is_no_agent_does_not_play(run, fails):
     konspekt.KMeans(n_clusters=2, random_state=0).fit(np.arange(12.0).reshape(6, 2)).save("m")
     fails(run("evaluate", "m"), 2, "data is missing: konspekt evaluate MODEL data=table.csv")
     fails(run("play", "m"), 2, "KMeans is no agent and plays nothing: konspekt predict m INPUT")
@@ -288,7 +255,7 @@ def test_what_is_no_agent_does_not_play(run):
     )
 
 
-def test_another_environment_is_refused(run, fitted):
+def test_another_environment_is_refused(run, fitted, fails):
     fails(run("evaluate", "first", "env=CartPole-v1"), 1, "learned with observations of Discrete(2)", "Box(4,)")
 
 
@@ -320,7 +287,7 @@ def test_info_shows_parameters_and_search_space(run):
     assert "\nSearch space\n  gamma: real 0.9 to 0.999\n" in out
 
 
-def test_list_of_agents(run):
+def test_list_of_agents(run, narrow):
     code, out, _ = run("list", "--kind", "agent")
     assert code == 0
     assert "  tiny-agent " in out
@@ -336,7 +303,7 @@ def test_list_of_agents(run):
     } in rows
 
 
-def test_compare_agents(run):
+def test_compare_agents(run, fails, narrow):
     given = ("agents=tiny-agent, tiny-agent", f"env={ENV}", "seeds=2", "steps=80", "episodes=4", "out=c")
     code, out, err = run("compare", "--task", "acting", *given)
     assert (code, err) == (0, "")
@@ -352,14 +319,34 @@ def test_compare_agents(run):
         "env is missing: konspekt compare --task acting env=",
     )
     fails(run("compare", "--task", "acting", *given, "seed=3"), 2, "compare has no key 'seed'; did you mean 'seeds'?")
+    fails(run("compare", "agents=tiny-agent"), 2, "compare has no key 'agents'; that is one of --task acting")
     fails(run("compare", "--task", "acting", "agents=kmeans", f"env={ENV}"), 2, "'kmeans' is not a registered agent")
 
 
-def test_a_run_goes_on_in_its_own_environment(run, fitted):
+def test_a_run_goes_on_in_its_own_environment(run, fitted, fails):
     fails(run("resume", "first", "env=CartPole-v1"), 2, f"first: a run goes on in its own environment, {ENV}")
+    assert run("resume", "first", f"env={ENV}")[0] == 0
 
 
-def test_fewer_steps_than_were_made_cannot_be_had(run, fitted):
+def test_no_module_is_imported_because_a_run_names_it(run, fitted, fails):
+    config = Path("first/config.yaml")
+    config.write_text(config.read_text().replace(f"source: {ENV}", f"source: konspekt_nowhere:{ENV}"))
+    wanted = f"konspekt_nowhere:{ENV}"
+    fails(run("resume", "first"), 2, f"names the environment '{wanted}'", "no module is imported", f"env={wanted}")
+    fails(run("resume", "first", f"env={wanted}"), 2, "No module named 'konspekt_nowhere'")  # it was tried
+
+
+def test_a_fit_that_was_killed_before_anything_was_recorded(run, fails):
+    Path("begun").mkdir()
+    Path("begun/.lock").touch()
+    said = ("begun: a fit was begun there and stopped before anything of it was recorded", "run_dir=begun")
+    for command in ("resume", "evaluate", "play"):
+        fails(run(command, "begun"), 1, *said)
+    assert run("fit", "tiny-agent", f"env={ENV}", "run_dir=begun")[0] == 0
+    fails(run("resume", "nowhere"), 1, "nowhere: there is no such folder")
+
+
+def test_fewer_steps_than_were_made_cannot_be_had(run, fitted, fails):
     fails(run("resume", "first", "steps=100"), 2, "first has made 400 environment steps already; steps=100 is less")
 
 

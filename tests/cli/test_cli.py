@@ -13,29 +13,9 @@ import yaml
 from PIL import Image
 
 import konspekt
-from konspekt.cli.app import main
 from konspekt.core.params import params_of
 from konspekt.core.registry import entries, lookup
 from konspekt.data.sets import load as load_set
-
-
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
@@ -55,31 +35,10 @@ def table(path="t.csv", rows=40):
     return frame
 
 
-def narrow(text):
-    """No line is longer than the terminal."""
-    long = [line for line in text.splitlines() if len(line) > 80]
-    assert not long
-    return True
-
-
-def fails(result, code, *parts):
-    """An error is one paragraph on stderr: no output, no traceback."""
-    found, out, err = result
-    flat = " ".join(err.split())
-    assert found == code, err
-    assert out == ""
-    assert err.startswith("error: ")
-    assert "Traceback" not in err
-    assert "not foreseen" not in err
-    missing = [p for p in parts if p not in flat]
-    assert not missing, f"{missing} not in {flat!r}"
-    narrow(err)
-
-
 # ---------------------------------------------------------------------------------------------------------- list, info
 
 
-def test_list_shows_everything(run):
+def test_list_shows_everything(run, narrow):
     code, out, err = run("list")
     assert (code, err) == (0, "")
     for entry in entries():
@@ -101,7 +60,7 @@ def test_list_as_json_names_the_rows_of_the_course(run):
     assert all(entry["summary"] for entry in found)
 
 
-def test_list_of_one_kind(run):
+def test_list_of_one_kind(run, fails):
     code, out, _ = run("list", "--kind", "net", "--json")
     assert (code, {e["kind"] for e in json.loads(out)}) == (0, {"net"})
     fails(run("list", "--kind", "nett"), 2, "--kind: there is no kind 'nett'; did you mean 'net'?")
@@ -134,17 +93,17 @@ def test_info_of_an_optimizer_and_a_net(run):
 
 
 @pytest.mark.parametrize("name", [e.name for e in entries()])
-def test_info_of_everything_fits_the_terminal(run, name):
+def test_info_of_everything_fits_the_terminal(run, name, narrow):
     code, out, err = run("info", name)
     assert (code, err) == (0, "")
     assert narrow(out)
 
 
-def test_info_of_something_unknown(run):
+def test_info_of_something_unknown(run, fails):
     fails(run("info", "adm"), 2, "'adm' is not registered; did you mean 'adam'?")
 
 
-def test_info_of_a_net_that_cannot_be_is_only_an_error(run):
+def test_info_of_a_net_that_cannot_be_is_only_an_error(run, fails):
     fails(run("info", "vgg16", "--image-size", 31), 2, "image_size must be (height, width) of at least 32 x 32")
     fails(run("info", "lenet(widht=1)"), 2, "net 'lenet' has no argument 'widht'; did you mean 'width'?")
 
@@ -152,7 +111,7 @@ def test_info_of_a_net_that_cannot_be_is_only_an_error(run):
 # ----------------------------------------------------------------------------------------------------------------- fit
 
 
-def test_fit_leaves_a_model_and_a_report(run):
+def test_fit_leaves_a_model_and_a_report(run, narrow):
     code, out, err = run("fit", "mlp-classifier", "data=iris", "epochs=3", "hidden=8,4")
     assert (code, err) == (0, "")
     (folder,) = Path("runs").iterdir()
@@ -199,7 +158,7 @@ def test_fit_on_a_file_with_types_and_several_targets(run):
     assert (facts["train"], facts["validation"]) == (30, 10)
 
 
-def test_validation_from_a_file_or_none_at_all(run):
+def test_validation_from_a_file_or_none_at_all(run, fails):
     table()
     table("v.csv", rows=7)
     base = ("fit", "logistic-classifier", "data=t.csv", "target=kind", "epochs=1")
@@ -248,7 +207,7 @@ def test_a_runs_own_config_repeats_it(run):
     assert len(list(Path("runs").iterdir())) == 1
 
 
-def test_a_config_of_a_run_from_python_needs_data(run):
+def test_a_config_of_a_run_from_python_needs_data(run, fails):
     X, y = load_set("iris").for_task("tabular-classification")
     konspekt.LogisticClassifier(epochs=1, run_dir="memory").fit(X, y, validation=0.3)
     fails(run("fit", "--config", "memory/config.yaml"), 2, "data is missing")
@@ -276,13 +235,13 @@ def test_a_config_of_a_run_from_python_needs_data(run):
     ],
     ids=lambda v: v.replace("\n", "; ") if isinstance(v, str) else "",
 )
-def test_config_files_that_are_wrong(run, text, parts):
+def test_config_files_that_are_wrong(run, text, parts, fails):
     Path("c.yaml").write_text(text)
     fails(run("fit", "--config", "c.yaml"), 2, *parts)
     assert not Path("evil").exists()
 
 
-def test_a_config_file_that_is_not_there(run):
+def test_a_config_file_that_is_not_there(run, fails):
     fails(run("fit", "--config", "no.yaml"), 2, "--config: there is no file no.yaml")
 
 
@@ -309,7 +268,7 @@ WRONG = {
     "a wrong command": (("fti",), 2, "No such command 'fti'", "'fit'"),
     "a wrong option": (("fit", "--fast"), 2, "No such option: --fast; see konspekt --help"),
     "info of nothing": (("info",), 2, "Missing argument 'SYSTEM'|Missing argument 'system'"),
-    "resume of nothing": (("resume", "nowhere"), 1, "nowhere is not a run folder: it has no config.yaml"),
+    "resume of nothing": (("resume", "nowhere"), 1, "nowhere: there is no such folder; `konspekt runs` lists the runs"),
     "report of nothing": (("report", "."), 1, ". is not a run folder: it has no config.yaml"),
     "evaluate of nothing": (("evaluate", "nowhere", "data=iris"), 1, "nowhere: there is no such folder"),
     "evaluate without a model": (("evaluate", "nowhere"), 1, "nowhere: there is no such folder"),
@@ -320,7 +279,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG.values(), ids=WRONG)
-def test_wrong_usage_is_a_paragraph_and_a_code(run, case):
+def test_wrong_usage_is_a_paragraph_and_a_code(run, case, fails):
     arguments, code, *parts = case
     result = run(*arguments)
     alternatives = [p for p in parts if "|" in p]
@@ -329,11 +288,11 @@ def test_wrong_usage_is_a_paragraph_and_a_code(run, case):
         assert any(p in " ".join(result[2].split()) for p in part.split("|")), result[2]
 
 
-def test_a_run_folder_that_is_taken(run, iris):
+def test_a_run_folder_that_is_taken(run, iris, fails):
     fails(run("fit", "mlp-classifier", "data=iris", f"run_dir={iris}"), 2, "already holds a run; resume it")
 
 
-def test_bad_data_exit_with_one(run):
+def test_bad_data_exit_with_one(run, fails):
     Path("t.csv").write_text("a,y\n1,0\n2,\n3,1\n")
     fails(run("fit", "mlp-classifier", "data=t.csv", "target=y"), 1, "the target is missing", "in 1 of 3 rows: 1")
     fails(run("fit", "mlp-classifier", "data=t.csv", "target=z"), 1, "t.csv has no column 'z'; known: a, y")
@@ -386,7 +345,7 @@ def test_resume_with_more_epochs_is_one_long_run(run, iris):
     assert [r["epoch"] for r in kept if r["kind"] == "epoch"] == [0, 1, 2, 3, 4]
 
 
-def test_resume_refuses_other_parameters_and_other_data(run):
+def test_resume_refuses_other_parameters_and_other_data(run, fails):
     table()
     table("v.csv", rows=9)
     given = ("data=t.csv", "target=kind", "epochs=1", "validation=v.csv", "run_dir=r")
@@ -405,7 +364,7 @@ def test_resume_refuses_other_parameters_and_other_data(run):
     fails(run("resume", "r", "epochs=3"), 1, "validation=v.csv: there is no such file")
 
 
-def test_resume_of_a_run_from_python(run):
+def test_resume_of_a_run_from_python(run, fails):
     X, y = load_set("iris").for_task("tabular-classification")
     konspekt.LogisticClassifier(epochs=1, run_dir="memory").fit(X, y)
     fails(
@@ -416,7 +375,7 @@ def test_resume_of_a_run_from_python(run):
 @pytest.mark.parametrize(
     ("text", "code"), [("", 1), ("system: nothing\nparams: {}\ndata: {}", 1), ("params: {}", 1), ("[1]", 1), ("{", 1)]
 )
-def test_resume_of_a_damaged_run(run, text, code):
+def test_resume_of_a_damaged_run(run, text, code, fails):
     Path("r").mkdir()
     Path("r/config.yaml").write_text(text)
     fails(run("resume", "r"), code, "config.yaml")
@@ -433,7 +392,7 @@ def test_evaluate_a_run_or_its_model(run, iris):
     assert out == "".join(f"{name:8}  {value:.4f}\n" for name, value in scores.items())
 
 
-def test_evaluate_on_a_file(run):
+def test_evaluate_on_a_file(run, fails):
     frame = table()
     assert (
         run("fit", "linear-regressor", "data=t.csv", "target=price", "types=kind:ignored", "epochs=3", "run_dir=r")[0]
@@ -473,7 +432,7 @@ def test_predict_csv_to_csv_json_and_the_terminal(run):
     assert (code, out) == (0, Path("p.csv").read_text())
 
 
-def test_predict_refuses_what_it_cannot_read(run, iris):
+def test_predict_refuses_what_it_cannot_read(run, iris, fails):
     fails(run("predict", iris, "nothing.csv"), 1, "nothing.csv: there is no such file or folder")
     table()
     fails(run("predict", iris, "t.csv"), 1, "columns that the model was trained on are missing: sepal length (cm)")
@@ -485,7 +444,7 @@ def test_predict_refuses_what_it_cannot_read(run, iris):
     fails(run("predict", iris, "iris"), 1, "config.json", "its size is not the manifest's")
 
 
-def test_images_from_a_folder(run):
+def test_images_from_a_folder(run, fails):
     rng = np.random.default_rng(0)
     for name, low in (("dark", 0), ("light", 150)):
         Path("pets", name).mkdir(parents=True)
@@ -570,7 +529,7 @@ def test_the_command_answers_without_torch(arguments):
     assert "sklearn" not in imports(code)
 
 
-def test_a_fit_in_a_process_of_its_own():
+def test_a_fit_in_a_process_of_its_own(narrow):
     done = command("fit", "logistic-classifier", "data=iris", "epochs=2", "run_dir=r")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("model   r/model\nreport  r/report.html\n")
@@ -596,7 +555,7 @@ def test_a_reader_that_had_enough_is_no_error():
     assert done.stdout == ""
 
 
-def test_every_estimator_of_the_registry_has_a_command(run):
+def test_every_estimator_of_the_registry_has_a_command(run, fails):
     for entry in entries():
         if entry.kind == "estimator":
             fails(run("fit", entry.name), 2, "data is missing")

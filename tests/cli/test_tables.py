@@ -4,15 +4,7 @@ import json
 
 import pytest
 
-from konspekt.cli.app import main
 from konspekt.cli.tables import bytes_text, seconds_text
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    out = capsys.readouterr()
-    return stop.value.code, out.out, out.err
 
 
 @pytest.mark.parametrize(
@@ -27,9 +19,8 @@ def test_bytes(size, text):
     assert bytes_text(size) == text
 
 
-def test_dry_run_prints_layers_time_and_memory_and_leaves_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    code, out, _ = run(capsys, "fit", "mlp-classifier", "data=iris", "hidden=8", "epochs=4", "--dry-run")
+def test_dry_run_prints_layers_time_and_memory_and_leaves_nothing(tmp_path, run):
+    code, out, _ = run("fit", "mlp-classifier", "data=iris", "hidden=8", "epochs=4", "--dry-run")
     assert code == 0
     lines = out.splitlines()
     assert lines[0].split() == ["layer", "type", "parameters"]
@@ -41,32 +32,30 @@ def test_dry_run_prints_layers_time_and_memory_and_leaves_nothing(tmp_path, monk
     assert not list(tmp_path.iterdir())
 
 
-def test_runs_are_listed_with_state_and_score(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert run(capsys, "fit", "mlp-classifier", "data=iris", "epochs=2", "run_dir=runs/one")[0] == 0
+def test_runs_are_listed_with_state_and_score(tmp_path, run):
+    assert run("fit", "mlp-classifier", "data=iris", "epochs=2", "run_dir=runs/one")[0] == 0
     (tmp_path / "runs" / "two").mkdir()
     (tmp_path / "runs" / "two" / "config.yaml").write_text("not: a run")
     (tmp_path / "runs" / "junk").mkdir()
-    code, out, _ = run(capsys, "runs")
+    code, out, _ = run("runs")
     assert code == 0
     rows = {line.split()[0]: line for line in out.splitlines()}
     assert set(rows) == {"run", "one", "two"}
     assert "finished" in rows["one"]
     assert "accuracy" in rows["one"]
     assert "damaged" in rows["two"]
-    (one, two) = json.loads(run(capsys, "runs", "--json")[1])[::-1]
+    (one, two) = json.loads(run("runs", "--json")[1])[::-1]
     result = json.loads((tmp_path / "runs" / "one" / "result.json").read_text())
     assert (one["score"], one["epochs"], one["state"]) == (result["scores"]["accuracy"], 2, "finished")
     assert two["state"] == "damaged"
-    code, _, err = run(capsys, "runs", "nowhere")
+    code, _, err = run("runs", "nowhere")
     assert code == 1
     assert "nowhere: there is no such folder" in err
 
 
-def test_the_card_says_data_scores_limits_and_takes_a_licence(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    run(capsys, "fit", "mlp-classifier", "data=iris", "epochs=2", "run_dir=one")
-    code, out, _ = run(capsys, "card", "one")
+def test_the_card_says_data_scores_limits_and_takes_a_licence(tmp_path, run):
+    run("fit", "mlp-classifier", "data=iris", "epochs=2", "run_dir=one")
+    code, out, _ = run("card", "one")
     assert code == 0
     for words in (
         "## Data",
@@ -78,8 +67,8 @@ def test_the_card_says_data_scores_limits_and_takes_a_licence(tmp_path, monkeypa
     ):
         assert words in out
     assert "not stated" in out
-    code, out, _ = run(capsys, "card", "one", "--licence", "CC BY 4.0\nand more")
+    code, out, _ = run("card", "one", "--licence", "CC BY 4.0\nand more")
     assert "## Licence\n\nCC BY 4.0 and more\n" in out
-    assert run(capsys, "evaluate", "one", "data=iris")[0] == 0  # the manifest agrees with the new card
+    assert run("evaluate", "one", "data=iris")[0] == 0  # the manifest agrees with the new card
     (tmp_path / "one" / "model" / "card.md").write_text("other")
-    assert run(capsys, "card", "one")[0] == 1
+    assert run("card", "one")[0] == 1

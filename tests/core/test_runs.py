@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import subprocess
 import sys
 
@@ -56,6 +57,29 @@ class TestLock:
 
     def test_a_folder_in_which_no_run_was_begun_is_removed(self, run):
         run.close()
+        assert not run.path.exists()
+
+    def test_a_folder_whose_fit_was_killed_before_its_config_says_so_and_can_be_used(self, run):
+        with pytest.raises(DataError, match=f"{run.path}: a process is beginning a run there.*wait for it"):
+            read_config(run.path)
+        code = (
+            "import os, signal, sys\n"
+            "from konspekt.core.runs import Run\n"
+            "run = Run(sys.argv[1])\n"
+            "run.log('begun')\n"
+            "os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        run.close()
+        killed = subprocess.run([sys.executable, "-c", code, str(run.path)], timeout=60, check=False)
+        assert killed.returncode == -signal.SIGKILL
+        with pytest.raises(
+            DataError, match=f"stopped before anything of it was recorded.*fit again, with run_dir={run.path}"
+        ):
+            read_config(run.path)
+        again = Run(run.path)
+        (run.path / "config.yaml").write_text("system: x\n")
+        again.abandon()  # what failed before its first step, as in a new folder
+        again.close()
         assert not run.path.exists()
 
     def test_a_folder_that_holds_something_else_is_left(self, run):
@@ -262,8 +286,10 @@ def test_paths_and_kinds(tmp_path):
 
 
 def test_read_config(tmp_path):
-    with pytest.raises(DataError, match=r"is not a run folder: it has no config\.yaml"):
+    with pytest.raises(DataError, match=r"is not a run folder: it has no config\.yaml; give a folder that a fit wrote"):
         read_config(tmp_path)
+    with pytest.raises(DataError, match="nowhere: there is no such folder; `konspekt runs` lists the runs"):
+        read_config(tmp_path / "nowhere")
     (tmp_path / "config.yaml").write_text("system: x\nparams: {lr: 0.1}\n")
     assert read_config(tmp_path) == {"system": "x", "params": {"lr": 0.1}}
     for text, message in [

@@ -162,18 +162,6 @@ def test_it_learns_by_several_choices_at_once(space: spaces.Space[Any]) -> None:
     assert agent.predict(np.array([0, 1]))[:, 0].tolist() == [1, 0]
 
 
-class Killed(Exception):
-    pass
-
-
-def stop_at(step: int) -> Any:
-    def look(moment: Any) -> None:
-        if moment.event == "step" and moment.step == step:
-            raise Killed
-
-    return look
-
-
 @pytest.mark.parametrize(
     ("env", "options"),
     [
@@ -185,14 +173,13 @@ def stop_at(step: int) -> Any:
         (Screen, {"stack": 2, "shared": True}),
     ],
 )
-def test_a_run_that_was_killed_goes_on_to_the_same_bits(tmp_path: Path, env: Any, options: dict[str, Any]) -> None:
-    def agent(run: str) -> A2C:
-        return A2C(**(QUICK | {"steps": 300}), checkpoint_every=2, run_dir=str(tmp_path / run), **options)
+def test_a_run_that_was_killed_goes_on_to_the_same_bits(
+    resumed_beside_whole: Any, env: Any, options: dict[str, Any]
+) -> None:
+    def made(folder: str) -> A2C:
+        return A2C(**(QUICK | {"steps": 300}), checkpoint_every=2, run_dir=folder, **options)
 
-    whole = agent("whole").fit(env)
-    with pytest.raises(Killed):
-        agent("killed").fit(env, callbacks=[stop_at(9)])
-    resumed = agent("killed").fit(env, resume=tmp_path / "killed")
+    resumed, whole = resumed_beside_whole(made, env, "step", 9)
     for name, tensor in whole.objective_.state_dict().items():
         assert torch.equal(tensor, resumed.objective_.state_dict()[name]), name
     assert resumed.episodes_ == whole.episodes_

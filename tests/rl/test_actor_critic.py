@@ -30,6 +30,16 @@ def test_weights_are_orthogonal_with_the_gains_of_each_part() -> None:
         assert not layer.bias.any()
 
 
+def test_weights_may_begin_as_torchs_layers_do() -> None:
+    torch.manual_seed(0)
+    net = ActorCritic(BOX, Gaussian(2), (8, 8), "tanh", spread="state", log_std=-1.0, orthogonal=False)
+    for layer in (net.policy_body[0], net.policy_body[2], net.value_head[0], net.policy_head.linear):
+        bound = layer.in_features**-0.5  # U(-1 / sqrt(inputs), 1 / sqrt(inputs))
+        assert 0.5 * bound < float(layer.weight.detach().abs().max()) <= bound
+    assert net.policy_head.linear.bias[:2].all()
+    assert (net.policy_head.linear.bias[2:] == -1).all()
+
+
 def test_a_shared_body_stands_once() -> None:
     apart, shared = (ActorCritic(BOX, Categorical(2), (8, 4), "tanh", shared=shared) for shared in (False, True))
     body = 3 * 8 + 8 + 8 * 4 + 4

@@ -1,5 +1,8 @@
 """What all agents share: actions that `predict` gives, and spaces that `fit` refuses."""
 
+import json
+import shutil
+
 import gymnasium
 import numpy as np
 import pytest
@@ -113,3 +116,23 @@ def test_numbers_outside_are_no_observation():
     for wrong in ([0.5, 0], [0, 2], [-1, 0]):
         with pytest.raises(DataError, match=r"in an observation lies outside MultiBinary\(2\)"):
             agent.predict(np.array(wrong))
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_finished_run_that_is_resumed_leaves_what_it_left(name, tmp_path):
+    """As after a kill between the last checkpoint and the model: episodes and scores are not those of no acting."""
+
+    def agent():
+        made = AGENTS[name]()
+        made.run_dir = str(tmp_path / "run")
+        return made.set_params(**({"normalize_rewards": True} if name == "a2c" else {}))
+
+    first = agent().fit(Given)
+    files = {file: (tmp_path / "run" / file).read_bytes() for file in ("episodes.csv", "model/config.json")}
+    scores = json.loads((tmp_path / "run" / "result.json").read_text())["scores"]
+    shutil.rmtree(tmp_path / "run" / "model")
+    again = agent().fit(Given, resume=tmp_path / "run")
+    assert list(again.episodes_) == list(first.episodes_)
+    assert len(first.episodes_) >= 8
+    assert {file: (tmp_path / "run" / file).read_bytes() for file in files} == files
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["scores"] == scores

@@ -1,11 +1,12 @@
 """Agents side by side: interquartile means, their intervals, the table, the files."""
 
+import itertools
 import json
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from scipy.stats import trim_mean
+from scipy.stats import bootstrap, trim_mean
 
 from konspekt.core.errors import ConfigError, DataError
 from konspekt.reports.page import report
@@ -51,10 +52,24 @@ def test_scores_of_several_environments_are_taken_together():
     assert interquartile_mean(scores * 10) == 55.0
 
 
-@pytest.mark.parametrize("scores", [[], [1.0, np.nan], [np.inf]])
-def test_what_is_no_score_is_refused(scores):
-    with pytest.raises(ConfigError, match="scores must be at least one number, all finite"):
-        interquartile_mean(scores)
+@pytest.mark.parametrize("scores", [[], [1.0, np.nan], [np.inf], ["good"], [[1.0], [2.0, 3.0]], None])
+@pytest.mark.parametrize("function", [interquartile_mean, bootstrap_interval])
+def test_what_is_no_score_is_refused(scores, function):
+    with pytest.raises(ConfigError, match=f"{function.__name__}: scores must be at least one number, all finite"):
+        function(scores)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"confidence": 1.5}, "bootstrap_interval: confidence must be more than 0 and less than 1, got 1.5"),
+        ({"n_bootstrap": 0}, "bootstrap_interval: n_bootstrap must be an integer at least 100, got 0"),
+        ({"random_state": -1}, "bootstrap_interval: random_state must be an integer at least 0, got -1"),
+    ],
+)
+def test_arguments_of_the_interval_are_checked(given, message):
+    with pytest.raises(ConfigError, match=message):
+        bootstrap_interval([1.0, 2.0], **given)
 
 
 def test_the_bootstrap_is_stratified():
@@ -63,6 +78,32 @@ def test_the_bootstrap_is_stratified():
     low, high = bootstrap_interval(scores)
     assert low <= interquartile_mean(scores) <= high
     assert high - low < 1
+
+
+def test_the_interval_is_that_of_all_resamples_there_are():
+    # Three runs in two environments have 3^3 * 3^3 resamples, all alike likely; the IQM of six numbers leaves out two.
+    scores = np.array([[0.0, 10.0], [1.0, 12.0], [5.0, 19.0]])
+    every = [
+        np.sort(np.concatenate([scores[list(one), 0], scores[list(other), 1]]))[1:-1].mean()
+        for one in itertools.product(range(3), repeat=3)
+        for other in itertools.product(range(3), repeat=3)
+    ]
+    for confidence in (0.5, 0.8, 0.9):
+        told = bootstrap_interval(scores, confidence=confidence, n_bootstrap=50_000)
+        low, high = (1 - confidence) / 2, (1 + confidence) / 2
+        for place, slack in ((low, 0.01), (high, 0.01)):  # of the share of resamples below
+            least, most = np.quantile(every, [place - slack, place + slack])
+            assert least <= told[place == high] <= most
+        assert np.ptp(every) > 5
+
+
+def test_the_interval_of_one_environment_is_scipys():
+    scores = np.random.default_rng(3).gamma(2.0, 50.0, 12)
+    told = bootstrap_interval(scores, n_bootstrap=20_000, random_state=1)
+    peer = bootstrap(
+        (scores,), lambda x, axis: trim_mean(x, 0.25, axis=axis), n_resamples=20_000, method="percentile", rng=2
+    ).confidence_interval
+    np.testing.assert_allclose(told, (peer.low, peer.high), rtol=0.02)
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
@@ -79,7 +120,7 @@ def test_the_interval_narrows_with_the_seeds_and_widens_with_the_confidence():
     assert many[1] - many[0] < (few[1] - few[0]) / 2
     wide = bootstrap_interval(values[:10], confidence=0.99)
     assert wide[0] < few[0] < few[1] < wide[1]
-    assert bootstrap_interval([3.0]) == (3.0, 3.0)
+    assert bootstrap_interval([3.0]) == bootstrap_interval(3.0) == (3.0, 3.0)
 
 
 # --- agents ---------------------------------------------------------------------------------------------------------

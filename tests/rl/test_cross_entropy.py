@@ -14,7 +14,7 @@ from konspekt.rl import elites
 from konspekt.rl.cross_entropy import CrossEntropyMethod
 from konspekt.rl.cross_entropy_net import CrossEntropyNet
 from konspekt.rl.discretise import numbered
-from konspekt.rl.elite_models import ClassifierPolicy, TablePolicy
+from konspekt.rl.elite_models import ClassifierPolicy, TablePolicy, starts_of
 from konspekt.rl.elites import Carried, Session, above_start, faded, joined, last_visits, play_sessions, select
 from konspekt.rl.vector import environments
 from konspekt.testing.two_states import TwoStates
@@ -53,6 +53,44 @@ def test_scores_are_taken_less_what_the_start_foretells():
     assert above_start(noise, starts) is noise
     assert above_start(noise, np.eye(40)) is noise
     assert above_start(noise, np.ones((40, 2))) is noise
+
+
+def test_numbered_starts_foretell_their_means_also_of_earlier_rounds():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(5, size=60)
+    scores = 3.0 * groups + rng.normal(size=60)
+    expected = [score - scores[groups == group].mean() for score, group in zip(scores, groups, strict=True)]
+    np.testing.assert_allclose(above_start(scores, groups), expected, atol=1e-7)
+    # no two of this round begin alike, so it foretells nothing by itself; the rounds before know what the starts are worth
+    starts, own = np.arange(4), np.array([10.0, 20, 31, 39])
+    assert above_start(own, starts) is own
+    past = np.repeat([-15.0, -5, 5, 15], 9), np.repeat(starts, 9)
+    np.testing.assert_allclose(above_start(own, starts, past), [0, 0, 0.1 * 9, -0.1 * 9], atol=1e-7)
+    columns = past[0], past[1][:, None].astype(float)
+    from sklearn.linear_model import LinearRegression
+
+    known = np.concatenate([own - own.mean(), past[0]]), np.concatenate([starts, past[1]])[:, None]
+    rest = known[0] - LinearRegression().fit(known[1], known[0]).predict(known[1])
+    np.testing.assert_allclose(above_start(own, starts[:, None].astype(float), columns), rest[:4], atol=1e-7)
+
+
+def test_who_begins_far_off_is_an_elite_where_earlier_rounds_know_the_start():
+    def begun(*scores: float) -> list[Session]:
+        return [Session(np.array([k]), np.zeros(1, np.int64), score) for k, score in enumerate(scores)]
+
+    starts = starts_of(spaces.Discrete(5))
+    carried = Carried(rounds=0, starts=starts)
+    assert [s.score for s in carried.choose(begun(0, 10, 20, 30), 0.25)] == [30]  # nothing is known yet
+    for _ in range(3):
+        assert not carried.choose(begun(0, 10, 20, 30), 0.25)  # all as ever
+    assert [s.score for s in carried.choose(begun(5, 10, 20, 30), 0.25)] == [5]
+    back = Carried(rounds=0, starts=starts)
+    back.load_state(carried.state())
+    again = begun(0, 10, 26, 30)
+    assert [s.score for s in back.choose(again, 0.25)] == [s.score for s in carried.choose(again, 0.25)] == [26]
+    for _ in range(20):
+        carried.choose(again, 0.25)
+    assert len(carried.begun) == elites.REMEMBERED
 
 
 def test_of_a_loop_only_what_led_out_of_it_is_kept():
@@ -151,6 +189,11 @@ def test_the_table_is_counts_over_visits():
     half = TablePolicy(cells, np.full(2, 0.5), 0.5, discrete=True)
     half.fit(np.array([0, 0, 0, 0, 2]), np.array([1, 1, 1, 0, 0]))
     assert half.values.tolist() == [[0.375, 0.625], [0.5, 0.5], [0.75, 0.25]]
+    # what stood there counts for four visits: of eight choices in state 0 five are of action 1, of five in state 2 three of action 0
+    slow = TablePolicy(cells, np.full(2, 0.5), 1.0, discrete=True, prior=4.0)
+    slow.fit(np.array([0, 0, 0, 0, 2]), np.array([1, 1, 1, 0, 0]))
+    np.testing.assert_allclose(slow.values, [[3 / 8, 5 / 8], [0.5, 0.5], [3 / 5, 2 / 5]])
+    assert CrossEntropyMethod(prior=100.0, **SMALL).fit(TwoStates).policy_.prior == 100
 
 
 def test_classes_that_the_elites_lack_have_no_probability():
@@ -235,18 +278,11 @@ def test_the_nets_loss_is_the_cross_entropy():
         (functools.partial(CrossEntropyNet, carry=1, batches=4, hidden=(4,)), BOXED),
     ],
 )
-def test_an_interrupted_fit_goes_on_to_the_same_policy(agent, env, tmp_path):
-    setting = SMALL | {"steps": 2_000, "checkpoint_every": 1}
-    whole = agent(**setting).fit(env)
-    folder = str(tmp_path / "run")
+def test_an_interrupted_fit_goes_on_to_the_same_policy(agent, env, resumed_beside_whole):
+    def made(folder):
+        return agent(**SMALL | {"steps": 2_000, "checkpoint_every": 1}, run_dir=folder)
 
-    def stop(moment: Any) -> None:
-        if moment.event == "step" and moment.step == 5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        agent(**setting, run_dir=folder).fit(env, callbacks=[stop])
-    resumed = agent(**setting, run_dir=folder).fit(env, resume=folder)
+    resumed, whole = resumed_beside_whole(made, env, "step", 5)
     one, other = whole.learned_tensors(), resumed.learned_tensors()
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -68,6 +68,30 @@ def test_each_candidate_plays_its_sessions(n):
     assert steps == n * 8 * -(-4 // n)
 
 
+def test_the_distribution_is_that_of_the_elites(monkeypatch):
+    agent = CrossEntropySearch(**SMALL | {"steps": 100, "noise": 0.2, "noise_end": 0.2, "elite": 0.2})
+    tried: list[Any] = []
+
+    def play(envs: Any, nets: Any) -> Any:
+        tried.append(nets)
+        return np.arange(20.0)[:, None], np.zeros(20, np.int64), 100
+
+    monkeypatch.setattr(agent, "_play", play)
+    agent.fit(TwoStates)
+    ((*_, a, b, c, d),) = tried
+    best = np.stack([a, b, c, d])
+    np.testing.assert_allclose(agent.mean_, best.mean(axis=0))
+    np.testing.assert_allclose(agent.deviation_**2, ((best - best.mean(axis=0)) ** 2).sum(axis=0) / 3 + 0.04)
+    # of one elite there is no deviation but the noise
+    agent.set_params(elite=0.01).fit(TwoStates)
+    np.testing.assert_allclose(agent.deviation_, 0.2)
+
+
+def test_a_pole_is_held():
+    fitted = CrossEntropySearch(steps=200_000, random_state=0).fit("CartPole-v1")  # of 500
+    assert fitted.evaluate(episodes=50)["return"] > 475
+
+
 @pytest.mark.parametrize(
     ("space", "outputs", "actions"),
     [
@@ -83,19 +107,13 @@ def test_outputs_become_actions(space, outputs, actions):
     assert agent._decide(np.array(outputs, np.float64)).tolist() == actions
 
 
-def test_an_interrupted_search_goes_on_to_the_same_distribution(tmp_path):
+def test_an_interrupted_search_goes_on_to_the_same_distribution(resumed_beside_whole):
     env = functools.partial(TwoStates, actions="box", observations="box")
-    setting = SMALL | {"steps": 2_000, "n_envs": 7, "checkpoint_every": 1}
-    whole = CrossEntropySearch(**setting).fit(env)
-    folder = str(tmp_path / "run")
 
-    def stop(moment: Any) -> None:
-        if moment.event == "step" and moment.step == 4:
-            raise KeyboardInterrupt
+    def made(folder):
+        return CrossEntropySearch(**SMALL | {"steps": 2_000, "n_envs": 7, "checkpoint_every": 1}, run_dir=folder)
 
-    with pytest.raises(KeyboardInterrupt):
-        CrossEntropySearch(**setting, run_dir=folder).fit(env, callbacks=[stop])
-    resumed = CrossEntropySearch(**setting, run_dir=folder).fit(env, resume=folder)
+    resumed, whole = resumed_beside_whole(made, env, "step", 4)
     one, other = whole.learned_tensors(), resumed.learned_tensors()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert resumed.episodes_ == whole.episodes_

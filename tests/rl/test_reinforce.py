@@ -1,7 +1,6 @@
 """REINFORCE: batches of whole episodes, their returns and baselines by hand, and what it learns."""
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -158,24 +157,13 @@ def test_the_value_takes_the_units_of_the_returns() -> None:
     assert 0.1 < float(layer.deviation) < 3
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize(("baseline", "num"), [("value", 3), ("mean", 1)])
-def test_a_run_that_was_killed_goes_on_to_the_same_bits(tmp_path: Path, baseline: Any, num: int) -> None:
-    def agent(run: str) -> Reinforce:
+def test_a_run_that_was_killed_goes_on_to_the_same_bits(resumed_beside_whole: Any, baseline: Any, num: int) -> None:
+    def made(folder: str) -> Reinforce:
         options = QUICK | {"steps": 1_600, "n_envs": num, "baseline": baseline}
-        return Reinforce(**options, checkpoint_every=5, run_dir=str(tmp_path / run))
+        return Reinforce(**options, checkpoint_every=5, run_dir=folder)
 
-    def stop(moment: Any) -> None:
-        if moment.event == "step" and moment.step == 17:
-            raise Killed
-
-    whole = agent("whole").fit(Walk)
-    with pytest.raises(Killed):
-        agent("killed").fit(Walk, callbacks=[stop])
-    resumed = agent("killed").fit(Walk, resume=tmp_path / "killed")
+    resumed, whole = resumed_beside_whole(made, Walk, "step", 17)
     for name, tensor in whole.objective_.state_dict().items():
         assert torch.equal(tensor, resumed.objective_.state_dict()[name]), name
     assert resumed.episodes_ == whole.episodes_

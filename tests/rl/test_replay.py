@@ -116,7 +116,7 @@ def test_a_replay_comes_back_from_its_state():
     for steps in (12, 90):
         made = [PrioritisedReplay((3,), np.float32, 80, num=2, n_steps=2) for _ in range(2)]
         History(made[0], steps)
-        made[0].foretold(made[0].draw(np.random.default_rng(0), 20), np.linspace(-3, 3, 20))
+        made[0].update_priorities(made[0].draw(np.random.default_rng(0), 20), np.linspace(-3, 3, 20))
         state = made[0].state()
         made[1].load_state(state)
         rows = [replay.draw(np.random.default_rng(5), 64) for replay in made]
@@ -127,7 +127,7 @@ def test_a_replay_comes_back_from_its_state():
         assert made[0].newest == made[1].newest
 
 
-@pytest.mark.parametrize("what", ["observation", "newest", "kind", "priorities"])
+@pytest.mark.parametrize("what", ["observation", "newest", "kind", "priorities", "greatest"])
 def test_a_state_of_another_replay_is_refused(what):
     replay = PrioritisedReplay((3,), np.float32, 80, num=2)
     History(replay, 30)
@@ -137,8 +137,9 @@ def test_a_state_of_another_replay_is_refused(what):
         "newest": [100, 40],
         "kind": state["kind"] * 0 + 9,
         "priorities": state["priorities"] * 0,
+        "greatest": 0.0,
     }
-    with pytest.raises(ValueError, match=r"the replay|rows|there are not"):
+    with pytest.raises(ValueError, match=r"the replay|rows|there are not|greatest priority"):
         PrioritisedReplay((3,), np.float32, 80, num=2).load_state(state | {what: changed[what]})
 
 
@@ -160,7 +161,7 @@ def test_prioritised_draws_are_as_frequent_as_the_priorities_say():
     History(replay, 100, seed=4)
     rows = np.flatnonzero(replay.kind)
     errors = np.random.default_rng(1).normal(size=len(rows)) * 3
-    replay.foretold(rows, errors)
+    replay.update_priorities(rows, errors)
     expected = (np.abs(errors) + 1e-6) ** 0.5
     rng = np.random.default_rng(2)
     drawn = np.concatenate([replay.draw(rng, 50) for _ in range(600)])
@@ -170,13 +171,15 @@ def test_prioritised_draws_are_as_frequent_as_the_priorities_say():
     chances = expected / expected.sum()
     weights = (len(rows) * chances) ** -0.7
     np.testing.assert_allclose(replay.weights(rows, 0.7), weights / weights.max(), rtol=1e-5)
+    batch = weights[:8]  # of a batch they are over the batch's largest
+    np.testing.assert_allclose(replay.weights(rows[:8], 0.7), batch / batch.max(), rtol=1e-5)
 
 
 def test_what_is_new_has_the_greatest_priority_and_what_is_gone_none():
     replay = PrioritisedReplay((3,), np.float32, 30, alpha=1.0, stack=3)
     history = History(replay, 10)
     assert set(replay.tree.leaves[:30][replay.kind > 0]) == {1.0}
-    replay.foretold(np.flatnonzero(replay.kind)[:1], np.array([9.0]))
+    replay.update_priorities(np.flatnonzero(replay.kind)[:1], np.array([9.0]))
     x = np.full((1, 3), 7, np.float32)
     row = replay.newest[0]
     replay.add(np.array([0]), Step(x, np.ones(1), np.array([False]), np.array([False]), x))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from konspekt.rl.returns import discounted, gae, n_step_returns
+from konspekt.rl.returns import discounted, gae
 
 
 def test_discounted_returns_are_the_sums() -> None:
@@ -20,7 +20,6 @@ def test_what_was_truncated_is_worth_its_value_and_what_was_terminated_nothing()
     terminated, ended = np.array([[True, False, False]]), np.array([[True, True, False]])
     advantage = gae(one, 2 * one, 10 * one, terminated, ended, 0.5, 1.0)
     assert advantage.tolist() == [[1 - 2, 1 + 5 - 2, 1 + 5 - 2]]
-    assert n_step_returns(one, 10 * one, terminated, ended, 0.5, 5).tolist() == [[1, 6, 6]]
 
 
 def test_no_sum_goes_over_the_end_of_an_episode() -> None:
@@ -46,25 +45,31 @@ def test_gae_is_the_weighted_mean_of_n_step_advantages(lam: float) -> None:
     after[:-1] = value[1:]
     none = np.zeros((steps, 1), bool)
     advantage = gae(reward, value, after, none, none, 0.9, lam)
-    left = steps
-    each = [n_step_returns(reward, after, none, none, 0.9, n)[0, 0] - value[0, 0] for n in range(1, left + 1)]
-    weights = [(1 - lam) * lam ** (n - 1) for n in range(1, left)] + [lam ** (left - 1)]
+    discount = 0.9 ** np.arange(steps)
+    each = [  # r_0 + gamma r_1 + ... + gamma^n V(s_n) - V(s_0)
+        discount[:n] @ reward[:n, 0] + 0.9**n * after[n - 1, 0] - value[0, 0] for n in range(1, steps + 1)
+    ]
+    weights = [(1 - lam) * lam ** (n - 1) for n in range(1, steps)] + [lam ** (steps - 1)]
     assert advantage[0, 0] == pytest.approx(np.dot(weights, each))
 
 
-def test_n_step_returns_are_the_sums() -> None:
-    rng = np.random.default_rng(3)
-    reward, after = rng.normal(size=(8, 2)), rng.normal(size=(8, 2))
-    terminated = rng.random((8, 2)) < 0.2
-    ended = terminated | (rng.random((8, 2)) < 0.2)
-    got = n_step_returns(reward, after, terminated, ended, 0.8, 3)
-    for i in range(2):
-        for t in range(8):
-            total, k = 0.0, 0
-            while True:
-                total += 0.8**k * reward[t + k, i]
-                if ended[t + k, i] or k == 2 or t + k == 7:
-                    total += 0 if terminated[t + k, i] else 0.8 ** (k + 1) * after[t + k, i]
+@pytest.mark.parametrize("lam", [0.0, 0.6, 1.0])
+def test_gae_is_the_discounted_sum_of_residuals(lam: float) -> None:
+    # Schulman et al. 2016, equation 16: A_t = sum over l of (gamma lam)^l delta_(t+l), up to the end of the episode.
+    rng = np.random.default_rng(4)
+    steps, gamma = 12, 0.9
+    reward, value, after = (rng.normal(size=(steps, 3)) for _ in range(3))
+    terminated = rng.random((steps, 3)) < 0.15
+    ended = terminated | (rng.random((steps, 3)) < 0.15)
+    assert terminated[:-1].any()
+    assert (ended & ~terminated)[:-1].any()
+    got = gae(reward, value, after, terminated, ended, gamma, lam)
+    for i in range(3):
+        for t in range(steps):
+            total = 0.0
+            for place in range(t, steps):
+                beyond = 0.0 if terminated[place, i] else after[place, i]
+                total += (gamma * lam) ** (place - t) * (reward[place, i] + gamma * beyond - value[place, i])
+                if ended[place, i]:
                     break
-                k += 1
-            assert got[t, i] == pytest.approx(total)
+            assert got[t, i] == pytest.approx(total, abs=1e-12)

@@ -95,3 +95,19 @@ def test_what_cannot_be_saved_is_no_array_either():
 )
 def test_words(space, said):
     assert words(space) == said
+
+
+def test_what_would_fill_the_memory_is_refused_before_it_does():
+    pixel, state = space_to_json(spaces.Box(0, 1, ())), space_to_json(spaces.Discrete(10**8))
+    assert space_from_json(state).n == 10**8  # a number, however many there are
+    for data, count in (
+        ({"type": "multi-binary", "shape": [10**6, 10**6]}, "1,000,000,000,000 numbers"),
+        ({"type": "dict", "parts": [["a", pixel], ["b", state]]}, "100,000,001 numbers"),  # it is flattened
+        ({"type": "tuple", "parts": [["0", pixel | {"shape": [10**7]}]] * 9}, "90,000,000 numbers"),
+    ):
+        with pytest.raises(DataError, match=f"a space in config.json is damaged .*{count}"):
+            space_from_json(data)
+    for _ in range(2000):
+        pixel = {"type": "tuple", "parts": [["0", pixel]]}
+    with pytest.raises(DataError, match="too many parts stand in each other"):
+        space_from_json(pixel)

@@ -215,18 +215,11 @@ def test_sarsa_has_no_replay():
 
 @pytest.mark.parametrize("env", ["FrozenLake-v1", TwoStates, functools.partial(TwoStates, observations="box")])
 @pytest.mark.parametrize("agent", [functools.partial(DoubleQLearning, replay=2, buffer_size=40), SARSA])
-def test_an_interrupted_fit_goes_on_to_the_same_table(env, agent, tmp_path):
-    setting = {"steps": 1_000, "n_envs": 2, "checkpoint_every": 1}
-    whole = agent(**setting).fit(env)
-    folder = str(tmp_path / "run")
+def test_an_interrupted_fit_goes_on_to_the_same_table(env, agent, resumed_beside_whole):
+    def made(folder):
+        return agent(steps=1_000, n_envs=2, checkpoint_every=1, run_dir=folder)
 
-    def stop(moment: Any) -> None:
-        if moment.event == "epoch" and moment.epoch == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        agent(**setting, run_dir=folder).fit(env, callbacks=[stop])
-    resumed = agent(**setting, run_dir=folder).fit(env, resume=folder)
+    resumed, whole = resumed_beside_whole(made, env, "epoch", 4)
     assert np.array_equal(resumed.tables_, whole.tables_)
     assert np.array_equal(resumed.firsts_, whole.firsts_)
     assert resumed.episodes_ == whole.episodes_

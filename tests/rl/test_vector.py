@@ -368,7 +368,7 @@ def test_names():
         ("CartPol-v1", {}, ConfigError, "no environment 'CartPol-v1': did you mean 'CartPole-v1'?"),
         ("cartpole-v1", {}, ConfigError, "no environment 'cartpole-v1': did you mean 'CartPole-v1'?"),
         ("CartPole-v9", {}, ConfigError, "no environment 'CartPole-v9': there is CartPole-v0, CartPole-v1"),
-        ("Xyzzy", {}, ConfigError, "no environment 'Xyzzy': gymnasium.pprint_registry() lists them"),
+        ("Xyzzy", {}, ConfigError, "no environment 'Xyzzy': gymnasium.pprint_registry() in Python lists the ids"),
         ("MiniGrid/Empty-v0", {}, ConfigError, "'MiniGrid/Empty-v0' is not registered: pip install minigrid first"),
         ("nowhere_at_all:Thing-v0", {}, ConfigError, "nowhere_at_all:Thing-v0 needs a package that is not installed"),
         (3, {}, ConfigError, "env is '3' (int), where an id such as 'CartPole-v1'"),

@@ -13,7 +13,16 @@ from konspekt.cli.tables import bytes_text
 from konspekt.core import registry
 from konspekt.core.errors import ConfigError, KonspektError, nearest
 
-__all__ = ["agent_of", "evaluation_text", "is_agent", "played_text", "quiet_screen", "refuse_predict", "trained_text"]
+__all__ = [
+    "agent_of",
+    "check_env_of_run",
+    "evaluation_text",
+    "is_agent",
+    "played_text",
+    "quiet_screen",
+    "refuse_predict",
+    "trained_text",
+]
 
 EVALUATE_KEYS = ("env", "episodes", "random_state", "max_episode_steps")
 PLAY_KEYS = ("env", "episodes", "out", "random_state", "max_episode_steps")
@@ -53,6 +62,17 @@ def agent_of(entry: registry.Entry, given: Mapping[str, Any], new_run: str, *, d
         raise ConfigError(f"env is missing: konspekt fit {entry.name} env=CartPole-v1")
     cls = entry.load()
     return cls(**parse_params(cls, {"run_dir": new_run, "verbose": "true"} | given)), env
+
+
+def check_env_of_run(run: Path, source: str, given: Any) -> None:
+    """Raise ConfigError where another environment is given than that of the run, or a module would be imported unasked."""
+    if given is None and ":" in source:
+        raise ConfigError(
+            f"{run}: its file names the environment {source!r}, and no module is imported because a file says so: give env={source} "
+            "if you trust it"
+        )
+    if given not in (None, source):
+        raise ConfigError(f"{run}: a run goes on in its own environment, {source}: leave env={given} out")
 
 
 def trained_text(agent: Any, result: Mapping[str, Any]) -> str:

@@ -19,7 +19,15 @@ from typing import Annotated, Any
 
 import typer
 
-from konspekt.cli.acting import agent_of, evaluation_text, is_agent, played_text, refuse_predict, trained_text
+from konspekt.cli.acting import (
+    agent_of,
+    check_env_of_run,
+    evaluation_text,
+    is_agent,
+    played_text,
+    refuse_predict,
+    trained_text,
+)
 from konspekt.core import registry
 from konspekt.core.errors import ConfigError, DataError, InterruptedFit, KonspektError, nearest
 from konspekt.core.memory import keep_freed_memory
@@ -138,7 +146,8 @@ def fit(
     an idx file of images, whose labels lie beside it or are named by target=FILE. A fifth is held out unless you say
     otherwise.
 
-    An agent acts in an environment instead: konspekt fit dqn env=CartPole-v1 steps=50000.
+    An agent acts in an environment instead: konspekt fit dqn env=CartPole-v1 steps=50000. `konspekt list --kind agent`
+    shows the agents; env is an id of gymnasium's, or MODULE:ID of a module that registers it.
     """
     if system is not None and "=" in system:
         system, pairs = None, [system, *(pairs or [])]
@@ -147,7 +156,10 @@ def fit(
     system = system or str(given.pop("system", ""))
     given.pop("system", None)
     if not system:
-        raise ConfigError("which system? konspekt fit SYSTEM data=...; `konspekt list --kind estimator` shows them")
+        raise ConfigError(
+            "which system? konspekt fit SYSTEM data=..., or konspekt fit AGENT env=...; `konspekt list --kind estimator` and "
+            "`konspekt list --kind agent` show them"
+        )
     entry = registry.lookup(("estimator", "agent"), system)
     if entry.kind == "agent":
         _act(*agent_of(entry, given, _new_run(system), dry_run=dry_run))
@@ -213,8 +225,8 @@ def resume(run: Annotated[Path, typer.Argument(help="The run folder.")], pairs: 
             f"there: {cls.__name__}(...).fit({'env' if agent else 'X, y'}, resume={str(run)!r})"
         )
     given = _pairs(pairs)
-    if agent and "env" in given:
-        raise ConfigError(f"{run}: a run goes on in its own environment, {source}: leave env={given['env']} out")
+    if agent:
+        check_env_of_run(run, source, given.pop("env", None))
     estimator = cls(**parse_params(cls, {**params, "run_dir": str(run), "verbose": True, **given}))
     if agent:
         _act(estimator, source, resume=run)
@@ -230,8 +242,8 @@ def resume(run: Annotated[Path, typer.Argument(help="The run folder.")], pairs: 
 def evaluate(model: Annotated[Path, typer.Argument(help="A model or run folder.")], pairs: Pairs = None) -> None:
     """Measure a model on data: konspekt evaluate MODEL data=... [target=...].
 
-    Of an agent, on episodes: konspekt evaluate MODEL env=CartPole-v1 [episodes=100] [random_state=0]
-    [max_episode_steps=N].
+    Of an agent, on greedy episodes, in the environment of its fit unless env names another: konspekt evaluate MODEL
+    [env=CartPole-v1] [episodes=100] [random_state=0] [max_episode_steps=N].
     """
     given = _pairs(pairs)
     known = ("data", "target", "env", "episodes", "random_state", "max_episode_steps")
@@ -530,7 +542,10 @@ def _new_run(system: str) -> str:
 
 def _load(folder: Path) -> Any:
     from konspekt.core.estimator import load
+    from konspekt.core.runs import read_config
 
+    if (folder / ".lock").is_file():  # a run's, which may have been stopped before there was more of it
+        read_config(folder)
     if (folder / "config.yaml").is_file() and not (folder / "model").is_dir():
         raise DataError(
             f"{folder}: this run is not finished, so it has no model yet; go on with: konspekt resume {folder}"

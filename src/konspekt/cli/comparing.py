@@ -11,6 +11,7 @@ from typing import Any
 
 from konspekt.cli.tables import seconds_text
 from konspekt.core import registry
+from konspekt.core.comparisons import usable
 from konspekt.core.errors import ConfigError, nearest
 
 __all__ = ["COMPARED", "check_keys", "compare_agents", "comparison_text", "run_comparison"]
@@ -37,7 +38,6 @@ def run_comparison(task: str, given: Mapping[str, str], X: Any, y: Any, width: i
     Raises ConfigError on a key or its value, DataError on the data, ResourceError where the disk refuses.
     """
     from konspekt.cluster.comparison import compare
-    from konspekt.cluster.side_by_side import usable
     from konspekt.core.params import params_of
     from konspekt.reports.compared import report_comparison
 
@@ -60,7 +60,6 @@ def compare_agents(given: Mapping[str, str], width: int) -> str:
     """
     from konspekt.core.params import params_of
     from konspekt.reports.compared import report_comparison
-    from konspekt.rl.beside import usable
     from konspekt.rl.comparison import compare
 
     known = params_of(compare)
@@ -83,7 +82,9 @@ def check_keys(task: str, given: Mapping[str, str]) -> None:
         raise ConfigError(f"--task: there is no task {task!r}; {nearest(task, COMPARED)}")
     unknown = sorted(set(given) - set(KEYS[task]))
     if unknown:
-        raise ConfigError(f"compare has no key {unknown[0]!r}; {nearest(unknown[0], KEYS[task])}")
+        other = next((name for name, keys in KEYS.items() if unknown[0] in keys), None)
+        hint = nearest(unknown[0], KEYS[task]) if other is None else f"that is one of --task {other}"
+        raise ConfigError(f"compare has no key {unknown[0]!r}; {hint}")
     for key, example in NEEDED[task]:
         if key not in given:
             raise ConfigError(f"{key} is missing: konspekt compare --task {task} {example}")

@@ -135,9 +135,8 @@ class KMeans(Assigns, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
             peer = Peer(self.n_clusters, algorithm=self.algorithm, **settings)
         else:
             peer = MiniBatchKMeans(self.n_clusters, batch_size=self.batch_size, **settings)
-        middle = (
-            None if self.batch_size is None else _far(X)
-        )  # with all points, scikit-learn takes the mean away itself
+        # With all points, scikit-learn takes the mean away itself.
+        middle = None if self.batch_size is None else _far(X)
         if middle is not None and start is not None:
             peer.init = start - middle
         with (
@@ -240,9 +239,8 @@ class KMeans(Assigns, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         X, mean = X.astype(centres.dtype, copy=False), centres.mean(axis=0)
         peer = getattr(self, "_peer", None)
         spread = np.abs(centres - mean).max()
-        if (
-            np.abs(mean).max() * np.sqrt(np.finfo(centres.dtype).eps) > NEAR * spread
-        ):  # digits of the squares would cancel
+        if np.abs(mean).max() * np.sqrt(np.finfo(centres.dtype).eps) > NEAR * spread:
+            # Digits of the squares would cancel.
             X, peer = X - mean, _peer_of(centres - mean)
         with sklearn.config_context(assume_finite=True):  # the points are checked already
             return np.asarray((peer or _peer_of(centres)).predict(X), dtype=np.int64)

@@ -11,15 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from konspekt.cluster.pictures import in_the_plane
-from konspekt.core.errors import ConfigError
-from konspekt.core.folders import json_bytes, refusal, write_file
+from konspekt.core.comparisons import write_comparison
+from konspekt.core.folders import json_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FILES", "Comparison", "usable"]
-
-FILES = ("comparison.json", "comparison.csv", "comparison.npz")
+__all__ = ["Comparison"]
 
 
 @dataclass(frozen=True)
@@ -62,11 +60,6 @@ class Comparison:
 
         Raises ConfigError on another folder, ResourceError where the disk refuses.
         """
-        place = usable(folder)
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise refusal(error, place) from None
         plane, axes, _ = in_the_plane(self.points, self.columns)
         arrays: dict[str, NDArray[Any]] = {"points": plane, "axes": np.array(axes)}
         arrays |= {
@@ -86,18 +79,9 @@ class Comparison:
             "settings": self.settings,
             "notes": list(self.notes),
         }
-        write_file(place / "comparison.npz", packed.getvalue())
-        write_file(place / "comparison.csv", self.frame().to_csv(index=False).encode())
-        write_file(place / "comparison.json", json_bytes(said))
-        return place
-
-
-def usable(folder: str | Path) -> Path:
-    """The folder, which is empty, not there yet, or holds an earlier comparison.
-
-    Raises ConfigError on any other.
-    """
-    place = Path(folder)
-    if place.exists() and (not place.is_dir() or (any(place.iterdir()) and not (place / FILES[0]).is_file())):
-        raise ConfigError(f"{place}: something else is there already; give a folder that is empty or not there yet")
-    return place
+        files = {
+            "comparison.npz": packed.getvalue(),
+            "comparison.csv": self.frame().to_csv(index=False).encode(),
+            "comparison.json": json_bytes(said),
+        }
+        return write_comparison(folder, files)

@@ -40,6 +40,7 @@ KINDS: tuple[Kind, ...] = ("curve", "matrix", "scatter", "images", "table", "tex
 _MAX_CONFIG = 256 << 10  # bytes: YAML is slow to read, and slower the deeper it goes
 _MAX_DEPTH = 20
 _MAX_METRICS = 4 << 30
+_EARLY = {".lock", "log.txt", "data.json", "chosen.json"}  # what a run may write before its config.yaml
 
 
 class Run:
@@ -83,7 +84,9 @@ class Run:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._new = not any(self.path.iterdir())
+            # The lock alone, or with what stands beside config.yaml, is of a fit that was killed before that was written.
+            left = {p.name for p in self.path.iterdir()}
+            self._new = not left or (".lock" in left and left <= _EARLY)
             self._lock = (self.path / ".lock").open("w")
         except OSError as error:
             raise refusal(error, self.path) from None
@@ -325,7 +328,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
     file = Path(path) / "config.yaml"
     if not file.is_file():
-        raise DataError(f"{path} is not a run folder: it has no config.yaml")
+        raise DataError(_no_run(Path(path)))
     data, depth = read_plain(file, _MAX_CONFIG), 0
     try:
         text = data.decode("utf-8")
@@ -343,6 +346,20 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise DataError(f"{file}: a mapping belongs there, found {type(config).__name__}")
     return config
+
+
+def _no_run(path: Path) -> str:
+    """What is said of a place without config.yaml."""
+    if not path.is_dir():
+        return f"{path}: there is no such folder; `konspekt runs` lists the runs in runs/"
+    if not (path / ".lock").is_file():
+        return f"{path} is not a run folder: it has no config.yaml; give a folder that a fit wrote, as `konspekt runs` lists them"
+    if _held(path):
+        return f"{path}: a process is beginning a run there, and nothing of it is recorded yet; wait for it"
+    return (
+        f"{path}: a fit was begun there and stopped before anything of it was recorded (there is no config.yaml), so there is nothing "
+        f"to go on with: fit again, with run_dir={path} if it is to be this folder"
+    )
 
 
 def list_runs(folder: Path) -> list[dict[str, Any]]:

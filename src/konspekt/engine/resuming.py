@@ -192,6 +192,9 @@ def restore(loop: Loop) -> bool:
             text = f"this run was finished already; nothing is trained without {more_of}N"
             run.log(text)
             Progress(loop.training.verbose and team.leads, loop.stage, 1, 1).say(text)
+        if acted is not None:  # an agent's episodes, and what else was seen by acting, are results too
+            with foreign(loop):
+                loop.batches.load_state(state["batches"])
         loop.settle()
         return True
     with foreign(loop):

@@ -43,7 +43,7 @@ RECENT = 100  # episodes of which a running mean is taken, as the fit's own reco
 DOTS = 500  # episodes that are drawn
 TABLE = 12  # of the last episodes
 MAX_CHARTS = 14
-OTHERWISE = NOT_MEASURED | {"env_steps", "episodes", "return", "length"}
+OTHERWISE = NOT_MEASURED | {"env_steps", "episodes", "return", "length"}  # have no picture, or one of their own
 NAMES = {
     "epsilon": "epsilon, the share of random actions",
     "grad_norm": "gradient norm",

@@ -26,6 +26,7 @@ from konspekt.rl.neural_agent import ActingObjective
 from konspekt.rl.policy_agent import PolicyAgent, PolicyInteraction
 from konspekt.rl.returns import gae
 from konspekt.rl.running_stats import RewardScale
+from konspekt.rl.saved import number_from
 from konspekt.rl.vector import Environments
 
 __all__ = ["A2C", "Rollouts"]
@@ -69,7 +70,7 @@ class A2C(PolicyAgent):
 
     def take_learned(self, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Take back what `learned_values` and `learned_tensors` gave."""
-        self.reward_scale_ = float(values["reward_scale"])
+        self.reward_scale_ = number_from(values.get("reward_scale"), "values.reward_scale", 0.0)
         super().take_learned(values, tensors)
 
 

@@ -40,10 +40,12 @@ class GaussianHead(nn.Module):
 
     def __init__(self, features: int, size: int, spread: Spread, log_std: float) -> None:
         super().__init__()
-        self.size, self.spread, self.first = size, spread, log_std
+        self.size, self.spread = size, spread
         self.linear = nn.Linear(features, size if spread == "common" else 2 * size)
         if spread == "common":
             self.log_std = nn.Parameter(torch.full((size,), log_std))
+        else:
+            nn.init.constant_(self.linear.bias[size:], log_std)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.linear(x)
@@ -54,10 +56,7 @@ class GaussianHead(nn.Module):
     def begin(self) -> None:
         """Weights as at the head of any policy: nearly the same action whatever the state, of spread exp(log_std)."""
         nn.init.orthogonal_(self.linear.weight, 0.01)
-        with torch.no_grad():
-            self.linear.bias.zero_()
-            if self.spread == "state":
-                self.linear.bias[self.size :] = self.first
+        nn.init.zeros_(self.linear.bias[: self.size])
 
 
 class Rescaled(nn.Module):
@@ -81,10 +80,9 @@ class Rescaled(nn.Module):
 class ActorCritic(nn.Module):
     """Observations -> what the policy's distribution takes (B, U), and values (B,), or None where there is no value.
 
-    Weights are orthogonal as in Stable-Baselines3: gain sqrt(2) in the bodies, 1 at the value, 0.01 at the policy.
-
     shared: one body for both. value: whether there is a value. rescale: whether it is `Rescaled`. stack: frames that are
-    stacked, of pixels.
+    stacked, of pixels. orthogonal: whether weights begin so, as in Stable-Baselines3: gain sqrt(2) in the bodies, 1 at the
+    value, 0.01 at the policy; otherwise as torch's layers do.
     """
 
     def __init__(
@@ -101,6 +99,7 @@ class ActorCritic(nn.Module):
         stack: int = 1,
         spread: Spread = "common",
         log_std: float = 0.0,
+        orthogonal: bool = True,
     ) -> None:
         super().__init__()
         pixels = is_pixels(observations)
@@ -125,7 +124,8 @@ class ActorCritic(nn.Module):
             else nn.Linear(width, distribution.units)
         )
         self.value_head = nn.Sequential(nn.Linear(width, 1), *([Rescaled()] if rescale else [])) if value else None
-        self._begin()
+        if orthogonal:
+            self._begin()
 
     def _begin(self) -> None:
         for body in (self.policy_body, self.value_body):

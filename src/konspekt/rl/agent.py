@@ -25,10 +25,10 @@ from konspekt.core.runs import Run
 from konspekt.core.seeds import mix
 from konspekt.engine import record
 from konspekt.engine.session import caller_untouched
-from konspekt.rl import recording
+from konspekt.rl import recording, saved
 from konspekt.rl.episodes import Episode, Episodes
 from konspekt.rl.evaluation import play_episodes, scores_of
-from konspekt.rl.spaces import arrays_of, same_space, space_from_json, space_to_json, to_array, words
+from konspekt.rl.spaces import arrays_of, same_space, space_to_json, to_array, words
 from konspekt.rl.vector import Environments, environments
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Agent(Estimator):
                 envs = self.make_environments(env, self.num_envs, mix(self.seed_, 4) % SEEDS)
                 try:
                     self.take_spaces(envs)
-                    self.env_ = env if isinstance(env, str) else None
+                    self.env_, self._loaded = env if isinstance(env, str) else None, False
                     self._given = env  # until the fit is over
                     self.facts_ = {
                         "source": recording.name_of(env),
@@ -189,11 +189,13 @@ class Agent(Estimator):
 
         Raises DataError where the agent cannot take them, and says which can.
         """
-        self.observation_space_ = envs.given_space
-        self.action_space_ = envs.action_space
+        self._check_spaces(envs.given_space, envs.action_space)
+
+    def _check_spaces(self, observations: gymnasium.Space[Any], actions: gymnasium.Space[Any]) -> None:
+        self.observation_space_, self.action_space_ = observations, actions
         for what, space, taken in (
-            ("observations", envs.given_space, self.observations),
-            ("actions", envs.action_space, self.actions),
+            ("observations", observations, self.observations),
+            ("actions", actions, self.actions),
         ):
             arrays = space if what == "actions" else arrays_of(space)
             if 0 in (getattr(arrays, "shape", None) or ()):
@@ -294,7 +296,10 @@ class Agent(Estimator):
                 f"{type(self).__name__} was not fitted on an environment with an id: give one, env='CartPole-v1', an "
                 "environment, or a function that makes one"
             )
-        return self.env_ if env is None else env
+        if env is not None:
+            return env
+        from_file = getattr(self, "_loaded", False)
+        return saved.trusted_env(str(self.env_), type(self).__name__) if from_file else self.env_
 
     def check_same_spaces(self, envs: Environments) -> None:
         """Raise DataError where an environment has other spaces than that of the fit."""
@@ -332,14 +337,13 @@ class Agent(Estimator):
 
     def restore(self, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Take back what `learned` gave."""
-        self.observation_space_: gymnasium.Space[Any] = space_from_json(config["observation_space"])
-        self.action_space_: gymnasium.Space[Any] = space_from_json(config["action_space"])
-        if config["env"] is not None and not isinstance(config["env"], str):
-            raise DataError("env in config.json is no id of an environment; the file is damaged")
-        self.env_ = config["env"]
-        self.seed_ = int(config["seed"])
-        self.facts_ = dict(config.get("facts") or {})
-        self.take_learned(dict(config["values"]), tensors)
+        self._check_spaces(saved.space_from(config, "observation_space"), saved.space_from(config, "action_space"))
+        self.env_, self._loaded = saved.env_from(config), True
+        self.seed_ = saved.seed_from(config)
+        self.facts_ = saved.facts_from(config)
+        if not isinstance(config.get("values"), dict):
+            raise DataError("values in config.json is no mapping; the file is damaged")
+        self.take_learned(config["values"], tensors)
 
     def take_learned(self, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Take back what `learned_values` and `learned_tensors` gave. Raise DataError where they do not fit the spaces."""

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from konspekt.core.errors import ConfigError
-from konspekt.core.folders import json_bytes, refusal, write_file
+from konspekt.core.comparisons import write_comparison
+from konspekt.core.folders import json_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["FILES", "Comparison", "usable"]
+__all__ = ["Comparison"]
 
-FILES = ("comparison.json", "comparison.csv")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito 2008
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)))
 
@@ -125,11 +124,6 @@ class Comparison:
 
         Raises ConfigError on another folder, ResourceError where the disk refuses.
         """
-        place = usable(folder)
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise refusal(error, place) from None
         said = {
             "task": "acting",
             "source": self.env,
@@ -139,18 +133,6 @@ class Comparison:
             "settings": self.settings,
             "notes": list(self.notes),
         }
-        write_file(place / "comparison.csv", self.frame().to_csv(index=False).encode())
-        write_file(place / "comparison.json", json_bytes(said))
-        self.path = place
-        return place
-
-
-def usable(folder: str | Path) -> Path:
-    """The folder, which is empty, not there yet, or holds an earlier comparison.
-
-    Raises ConfigError on any other.
-    """
-    place = Path(folder)
-    if place.exists() and (not place.is_dir() or (any(place.iterdir()) and not (place / FILES[0]).is_file())):
-        raise ConfigError(f"{place}: something else is there already; give a folder that is empty or not there yet")
-    return place
+        files = {"comparison.csv": self.frame().to_csv(index=False).encode(), "comparison.json": json_bytes(said)}
+        self.path = write_comparison(folder, files)
+        return self.path

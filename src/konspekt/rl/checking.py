@@ -163,7 +163,8 @@ def check_observation(observation: Any, space: gymnasium.Space[Any], where: obje
 
 def check_finite(observations: NDArray[Any], played: Sequence[object]) -> None:
     """That the observations (n, ...) of n environments are finite, also in 32 bits. Raises DataError with the place of one."""
-    if observations.dtype.kind == "f" and not _fit(observations).all():
+    # Bytes are looked through in half the time of `all`, whose Python is most of it: this is asked at every step.
+    if observations.dtype.kind == "f" and b"\0" in _fit(observations).tobytes():
         for observation, where in zip(observations, played, strict=True):
             values = observation.ravel()
             off = np.flatnonzero(~_fit(values))

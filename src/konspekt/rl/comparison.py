@@ -18,11 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from konspekt.core import registry
+from konspekt.core.comparisons import usable
 from konspekt.core.errors import ConfigError, KonspektError
 from konspekt.core.params import AtLeast, LessThan, MoreThan, check_arguments, shown
 from konspekt.core.registry import system
 from konspekt.rl.agent import Agent
-from konspekt.rl.beside import Comparison, usable
+from konspekt.rl.beside import Comparison
 from konspekt.rl.making import name_of
 
 __all__ = ["bootstrap_interval", "compare", "interquartile_mean"]
@@ -41,27 +42,46 @@ CURVES = (
 )
 
 
+Confidence = Annotated[float, MoreThan(0), LessThan(1)]
+Resamples = Annotated[int, AtLeast(100)]
+Seed = Annotated[int, AtLeast(0)]
+
+
 def interquartile_mean(scores: ArrayLike) -> float:
-    """The mean of the middle half of all scores, of whatever shape: a quarter is cut off at each side, rounded down."""
+    """The mean of the middle half of all scores, of whatever shape: a quarter is cut off at each side, rounded down.
+
+    Raises ConfigError where there is no score, or one that is no finite number.
+    """
     from scipy.stats import trim_mean
 
-    values = np.asarray(scores, dtype=float).ravel()
+    return float(trim_mean(_finite(scores, "interquartile_mean"), 0.25, axis=None))
+
+
+def _finite(scores: ArrayLike, where: str) -> NDArray[np.float64]:
+    try:
+        values = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.zeros(0)
     if not values.size or not np.isfinite(values).all():
-        raise ConfigError("interquartile_mean: scores must be at least one number, all finite")
-    return float(trim_mean(values, 0.25))
+        raise ConfigError(f"{where}: scores must be at least one number, all finite")
+    return values
 
 
 def bootstrap_interval(
-    scores: ArrayLike, *, confidence: float = 0.95, n_bootstrap: int = 2000, random_state: int = 0
+    scores: ArrayLike, *, confidence: Confidence = 0.95, n_bootstrap: Resamples = 2000, random_state: Seed = 0
 ) -> tuple[float, float]:
     """The percentile bootstrap interval of the interquartile mean, stratified.
 
     scores: (runs,) of one environment, or (runs, environments): runs are drawn anew within each environment, as many as there are.
+    confidence: of the interval. n_bootstrap: resamples that it is taken from. random_state: the seed.
+
+    Raises ConfigError on an argument, and on scores as `interquartile_mean` does.
     """
     from scipy.stats import trim_mean
 
-    interquartile_mean(scores)  # which refuses what is no number
-    values = np.asarray(scores, dtype=float)
+    given = {"confidence": confidence, "n_bootstrap": n_bootstrap, "random_state": random_state}
+    check_arguments("bootstrap_interval", bootstrap_interval, given)
+    values = np.atleast_1d(_finite(scores, "bootstrap_interval"))
     values = values.reshape(len(values), -1)
     rng = np.random.default_rng(random_state)
     drawn = rng.integers(len(values), size=(n_bootstrap, *values.shape))
@@ -79,9 +99,9 @@ def compare(
     seeds: Annotated[int, AtLeast(1)] = 5,
     episodes: Annotated[int, AtLeast(1)] = 50,
     steps: Annotated[int, AtLeast(1)] | None = None,
-    confidence: Annotated[float, MoreThan(0), LessThan(1)] = 0.95,
-    n_bootstrap: Annotated[int, AtLeast(100)] = 2000,
-    random_state: Annotated[int, AtLeast(0)] = 0,
+    confidence: Confidence = 0.95,
+    n_bootstrap: Resamples = 2000,
+    random_state: Seed = 0,
     run_dir: str | Path | None = None,
     progress: Callable[[str], Any] | None = None,
 ) -> Comparison:

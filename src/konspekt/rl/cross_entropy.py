@@ -46,15 +46,18 @@ class CrossEntropyMethod(RoundAgent):
     model: what is fitted: table (counts; boxes are cut into cells), forest or logistic-regression (of scikit-learn), or
         any classifier or regressor of scikit-learn, unfitted. One of your own is not saved: `konspekt.load(folder, model=...)`
         fits it again to the elites that are.
-    sessions: whole episodes of a round, over all environments.
+    sessions: whole episodes of a round, over all environments. More where episodes begin in many states (Taxi: 500).
     elite: the share of the sessions that is learned from; those as good as the last of them too.
-    relative: rank by what a session got above what its start foretells, where that is much (a regression on first observations).
+    relative: rank by what a session got above what its start foretells, where that is much (a regression on first observations
+        of the last rounds; numbered ones by their means).
     carry: rounds whose elites compete with new sessions. Where the environment draws, lucky ones stay so long.
     visits: of a state that a session meets again and again: all, its actions count as often; last, only the one that led on. The
         second is right where nothing is drawn: a greedy policy that repeats loops gets nowhere (Taxi, CliffWalking). Where
         steps are drawn (FrozenLake) it takes luck for merit.
     smoothing: the share of actions that is drawn evenly, whatever the elites did; none in `predict`.
     lr: tables only: the share of the way to the elites' counts that a round goes (de Boer et al. 2005).
+    prior: tables only: how many visits the old policy counts for in each state, beside those of the elites. With 0, where
+        few sessions succeed, the luck of a handful fixes the policy of a state that they met once or twice (FrozenLake8x8).
     action_bins: bins for each number of continuous actions; 0: they stay continuous.
     spread: the deviation of continuous actions: fitted (that of the elites around the mean, and the noise beside it: Szita and Lorincz
         2006), or schedule (the noise alone).
@@ -73,6 +76,7 @@ class CrossEntropyMethod(RoundAgent):
     visits: Literal["all", "last"] = "all"
     smoothing: Annotated[float, AtLeast(0), AtMost(1), Search(0.0, 0.2)] = 0.05
     lr: Annotated[float, MoreThan(0), AtMost(1), Search(0.3, 1.0)] = 0.7
+    prior: Annotated[float, AtLeast(0)] = 5.0
     action_bins: Annotated[int, AtLeast(0)] = 0
     spread: Literal["fitted", "schedule"] = "fitted"
     noise: Annotated[float, AtLeast(0)] = 0.5
@@ -150,7 +154,7 @@ class CrossEntropyMethod(RoundAgent):
         choices = self._choices
         if cells is not None:
             first = np.full(choices, 1 / choices) if choices else sum(self._bounds) / 2
-            return TablePolicy(cells, np.asarray(first), self.lr, choices > 0)
+            return TablePolicy(cells, np.asarray(first), self.lr, choices > 0, self.prior)
         if choices:
             return ClassifierPolicy(arrays_of(self.observation_space_), choices)
         return RegressorPolicy(arrays_of(self.observation_space_), sum(self._bounds) / 2)  # type: ignore[arg-type]

@@ -75,7 +75,7 @@ class Discretiser:
         start, strides = np.array(data["start"], np.float64), np.array(data["strides"], np.int64)
         made = cls(start, strides, np.array(edges, np.float64), int(data["tiling"]))
         shapes = start.shape == strides.shape == made.edges.shape[1:2] and made.edges.ndim == 3
-        if not shapes or len(made.edges) < 1 or made.tiling < 1 or (strides < 0).any():
+        if not shapes or len(made.edges) < 1 or made.tiling < 1 or (strides < 0).any() or not np.isfinite(start).all():
             raise DataError("the cells of the table are damaged")
         finite = np.isfinite(made.edges).sum(axis=2).max(axis=0)
         if made.edges.shape[2] and (finite @ strides >= made.tiling or np.isnan(made.edges).any()):

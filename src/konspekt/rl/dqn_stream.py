@@ -66,7 +66,7 @@ class Replaying(Interaction):
     ) -> None:
         super().__init__(envs, per_round=gradient_steps, **kwargs)
         self.objective, self.replay, self.exploring, self.recall = objective, replay, exploring, recall
-        self.prioritised: Any = replay if hasattr(replay, "foretold") else None
+        self.prioritised: Any = replay if hasattr(replay, "update_priorities") else None
         self.actions = int(envs.action_space.n)
         self.updates = 0  # of the target net that were due so far
         self.rows: Rows = np.zeros(0, np.int64)  # of the batches that were drawn together
@@ -228,7 +228,7 @@ class Replaying(Interaction):
     def _note(self) -> None:
         """Note the temporal differences of the last batch."""
         if self.owed is not None and self.objective.errors is not None:
-            self.prioritised.foretold(self.owed, self.objective.errors.cpu().numpy().ravel())
+            self.prioritised.update_priorities(self.owed, self.objective.errors.cpu().numpy().ravel())
         self.owed = None
 
     def sample(self) -> Batch:

@@ -34,13 +34,15 @@ def features(space: gymnasium.Space[Any], observations: NDArray[Any]) -> NDArray
     return observations.reshape(len(observations), -1).astype(np.float64)
 
 
-def starts_of(space: gymnasium.Space[Any]) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
-    """What foretells how a session ends: first observations (E, ...) -> (E, F), those of boxes with their squares."""
+def starts_of(space: gymnasium.Space[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """What foretells how a session ends: first observations (E, ...) -> (E, F), those of boxes with their squares.
 
-    def columns(observations: NDArray[Any]) -> NDArray[np.float64]:
-        if isinstance(space, spaces.Discrete):  # those that occur, not all that there are
-            met, index = np.unique(observations, return_inverse=True)
-            return np.eye(len(met))[index]
+    Numbered ones stay numbers (E,): each is a group of its own.
+    """
+
+    def columns(observations: NDArray[Any]) -> NDArray[Any]:
+        if isinstance(space, spaces.Discrete):
+            return np.asarray(observations, np.int64)
         found = features(space, observations)
         return np.concatenate([found, found**2], axis=1) if isinstance(space, spaces.Box) else found
 
@@ -97,11 +99,14 @@ class TablePolicy:
     """Counts: pi(a given s) is how often a was chosen in s over how often s was met; continuous actions by their mean in s.
 
     What the elites did not meet stays as it was. lr: the share of the way that a state goes to its counts (de Boer et al. 2005).
-    values: (S, A) probabilities, or (S, D) means.
+    prior: visits that what stands in the table counts for beside those of the elites, so that a state which was met once hardly
+    moves. values: (S, A) probabilities, or (S, D) means.
     """
 
-    def __init__(self, cells: Discretiser, first: NDArray[np.float64], lr: float, discrete: bool) -> None:
-        self.cells, self.lr, self.discrete = cells, lr, discrete
+    def __init__(
+        self, cells: Discretiser, first: NDArray[np.float64], lr: float, discrete: bool, prior: float = 0.0
+    ) -> None:
+        self.cells, self.lr, self.discrete, self.prior = cells, lr, discrete, prior
         self.values = np.tile(first, (cells.size, 1))
 
     def fit(self, observations: NDArray[Any], actions: NDArray[Any]) -> None:
@@ -112,7 +117,8 @@ class TablePolicy:
             np.add.at(sums, rows, given)
             counts += np.bincount(rows, minlength=len(counts))
         met = counts > 0
-        self.values[met] += self.lr * (sums[met] / counts[met, None] - self.values[met])
+        share = self.lr * counts[met, None] / (counts[met, None] + self.prior)
+        self.values[met] += share * (sums[met] / counts[met, None] - self.values[met])
 
     def predict(self, observations: NDArray[Any]) -> NDArray[np.float64]:
         """(N, ...) -> (N, A) or (N, D); of tilings the mean."""

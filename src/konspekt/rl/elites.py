@@ -21,6 +21,7 @@ from konspekt.rl.vector import Environments
 __all__ = ["Carried", "Session", "above_start", "faded", "joined", "last_visits", "play_sessions", "select"]
 
 FORETOLD = 0.1  # the share of the scores' variance that the start must foretell to be reckoned with
+REMEMBERED = 10  # rounds whose sessions tell what a start is worth
 
 
 class Session(NamedTuple):
@@ -46,20 +47,25 @@ def select(scores: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
     return better if best.sum() > 2 * wanted and better.any() else best
 
 
-def above_start(scores: NDArray[np.float64], starts: NDArray[np.float64]) -> NDArray[np.float64]:
+def above_start(
+    scores: NDArray[np.float64], starts: NDArray[Any], past: tuple[NDArray[np.float64], NDArray[Any]] | None = None
+) -> NDArray[np.float64]:
     """Scores (E,) less what the start foretells; the scores as they are where it foretells next to nothing.
 
     Who begins well would be an elite whatever it does, and what to do elsewhere would be forgotten. What is foretold is a least-squares
-    regression on the first observations, starts (E, F); whether that is much is judged by predictions that leave the session
-    out. No shrinkage: with it a part of the luck would stay, and where all in a group are equal it would decide.
+    regression on the first observations: starts (E, F), or (E,) whole numbers, which name groups and foretell their means. Whether
+    that is much is judged by predictions that leave the session out. No shrinkage: with it a part of the luck would stay, and where all
+    in a group are equal it would decide. past: scores, each less the mean of its round, and starts of earlier rounds, which the
+    regression learns from too: where starts are many, few begin alike in one round.
     """
     centred = scores - scores.mean()
-    u, sizes, _ = np.linalg.svd(starts - starts.mean(axis=0), full_matrices=False)
-    u = u[:, sizes > 1e-6 * max(sizes[0], 1e-12)]
-    if not u.size or not centred.any():
+    known, begun = centred, starts
+    if past is not None:
+        known, begun = np.concatenate([centred, past[0]]), np.concatenate([starts, past[1]])
+    rest, weight = _by_groups(known, begun) if begun.ndim == 1 else _by_columns(known, begun)
+    rest, weight = rest[: len(scores)], weight[: len(scores)]
+    if not centred.any():
         return scores
-    rest = centred - u @ (u.T @ centred)
-    weight = 1 / len(scores) + (u**2).sum(axis=1)  # of a score in its own prediction; 1 where no other began like it
     alone = weight > 1 - 1e-6
     left_out = np.where(alone, centred, rest / np.where(alone, 1.0, 1 - weight))
     foretold = 1 - (left_out @ left_out) / (centred @ centred)
@@ -67,6 +73,20 @@ def above_start(scores: NDArray[np.float64], starts: NDArray[np.float64]) -> NDA
         return scores
     unit = 1e-9 * np.abs(scores).max()
     return np.rint(rest / unit) * unit  # equal ones stay equal
+
+
+def _by_columns(scores: NDArray[np.float64], starts: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a regression on columns (E, F) leaves of the scores, and the weight of each in its own prediction, (E,)."""
+    scores = scores - scores.mean()
+    u, sizes, _ = np.linalg.svd(starts - starts.mean(axis=0), full_matrices=False)
+    u = u[:, sizes > 1e-6 * max(sizes[0], 1e-12)]
+    return scores - u @ (u.T @ scores), 1 / len(scores) + (u**2).sum(axis=1)  # 1 where no other began like it
+
+
+def _by_groups(scores: NDArray[np.float64], starts: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same for groups (E,): what their means leave."""
+    _, group, count = np.unique(starts, return_inverse=True, return_counts=True)
+    return scores - (np.bincount(group, scores) / count)[group], 1 / count[group]
 
 
 def last_visits(sessions: Sequence[Session]) -> list[Session]:
@@ -93,18 +113,23 @@ class Carried:
     """Elites of the last `rounds` rounds, which compete with the sessions of the next one."""
 
     rounds: int
-    starts: Callable[[NDArray[Any]], NDArray[np.float64]] | None = None
+    starts: Callable[[NDArray[Any]], NDArray[Any]] | None = None
     kept: list[list[Session]] = field(default_factory=list)
+    begun: list[tuple[NDArray[np.float64], NDArray[Any]]] = field(default_factory=list)  # scores and starts of rounds
 
     def choose(self, sessions: Sequence[Session], share: float) -> list[Session]:
         """The elites among these sessions and those that were kept; of these sessions they are kept in their turn.
 
-        With `starts`, first observations (E, ...) -> (E, F), those that got most above what their start foretells.
+        With `starts`, first observations (E, ...) -> (E, F) or (E,), those that got most above what their start foretells.
         """
         pool = [*sessions, *(one for old in self.kept for one in old)]
         scores = np.array([one.score for one in pool])
         if self.starts is not None:
-            scores = above_start(scores, self.starts(np.stack([one.observations[0] for one in pool])))
+            starts = self.starts(np.stack([one.observations[0] for one in pool]))
+            past = [np.concatenate(parts) for parts in zip(*self.begun, strict=True)]
+            own = scores[: len(sessions)]
+            self.begun = [*self.begun, (own - own.mean(), starts[: len(sessions)])][-REMEMBERED:]
+            scores = above_start(scores, starts, (past[0], past[1]) if past else None)
         best = select(scores, share)
         chosen = [one for one, is_best in zip(pool, best, strict=True) if is_best]
         if self.rounds:
@@ -112,19 +137,23 @@ class Carried:
             self.kept = [*self.kept, fresh][-self.rounds :]
         return chosen
 
-    def state(self) -> list[list[dict[str, Any]]]:
+    def state(self) -> dict[str, Any]:
         """Tensors and JSON."""
-        return [
+        kept = [
             [
                 {"o": torch.from_numpy(one.observations), "a": torch.from_numpy(one.actions), "score": one.score}
                 for one in old
             ]
             for old in self.kept
         ]
+        return {"kept": kept, "begun": [[torch.from_numpy(part) for part in old] for old in self.begun]}
 
-    def load_state(self, state: Sequence[Sequence[Mapping[str, Any]]]) -> None:
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
-        self.kept = [[Session(s["o"].numpy(), s["a"].numpy(), float(s["score"])) for s in old] for old in state]
+        self.kept = [[Session(s["o"].numpy(), s["a"].numpy(), float(s["score"])) for s in old] for old in state["kept"]]
+        self.begun = [(scores.numpy(), starts.numpy()) for scores, starts in state["begun"]]
+        if any(len(scores) != len(starts) for scores, starts in self.begun):
+            raise ValueError("scores and starts of earlier rounds")
 
 
 def joined(sessions: Sequence[Session]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -126,9 +126,8 @@ def has_time_limit(agent: Agent, env: Any, envs: Environments | None = None) -> 
     """Whether an episode is cut short after some number of steps. env: as in `fit`. envs: what was made of it."""
     if agent.max_episode_steps is not None:
         return True
-    played = getattr(
-        envs, "_played", None
-    )  # what a function made, which may be the same each time and so must not be closed
+    # What a function made may be the same each time, and so must not be closed.
+    played = getattr(envs, "_played", None)
     layer: Any = played[0].env if played else single(env)
     made, limit = layer, False
     while isinstance(layer, gymnasium.Wrapper) and not limit:

@@ -104,7 +104,8 @@ def draw_grid(
 
     On grids of more than 24 rows or columns the figures are left out, beyond 80 the arrows too.
 
-    Raises DataError where these do not fit together, or a value is not finite.
+    Raises ConfigError where neither `shape` nor `values` has rows and columns, DataError where these do not fit together, or a value
+    is not finite.
     """
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -26,6 +26,7 @@ _PACKAGES = {  # the first name of a missing module -> what to install
     "minigrid": "pip install minigrid",
 }
 _NAMESPACES = {"ALE": "ale_py", "MiniGrid": "minigrid"}
+_NEAR = 0.8  # of difflib, between names without their versions: CartPol is near to CartPole, Nope not to Hopper
 
 
 def name_of(env: Any) -> str:
@@ -105,7 +106,7 @@ def single(env: Any, *, max_episode_steps: int | None = None, render: bool = Fal
 def _registered(name: str) -> str | EnvSpec:
     """What an id stands for: other processes do not know what was registered in this one.
 
-    Raises ConfigError unless it is registered, with the nearest that is.
+    Raises ConfigError unless it is registered, with what is near.
     """
     if ":" in name:  # "module:id": gymnasium imports the module, which registers it
         return name
@@ -121,12 +122,35 @@ def _registered(name: str) -> str | EnvSpec:
     versions = sorted((other for other in known if _without_version(other) == _without_version(name)), key=_version)
     if versions and _without_version(name) == name:
         return _registered(versions[-1])  # as gymnasium does, which warns besides
+    raise ConfigError(f"no environment {_cut(name)!r}: {_instead(name, versions, known)}")
+
+
+def _instead(name: str, versions: list[str], known: Iterable[str]) -> str:
+    """What to do in the place of an id that is not registered: gymnasium's reason, its versions, what is near, or how to go on."""
+    try:
+        gymnasium.spec(name)
+    except gymnasium.error.DeprecatedEnv as error:
+        return " ".join(str(error).split())
+    except gymnasium.error.Error:
+        pass  # what is there is said better below
     if versions:
-        raise ConfigError(f"no environment {name!r}: there is {', '.join(versions)}")
-    folded = {other.lower(): other for other in sorted(known)}
-    close = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
-    clause = f"did you mean {folded[close[0]]!r}?" if close else "gymnasium.pprint_registry() lists them"
-    raise ConfigError(f"no environment {name!r}: {clause}")
+        return f"there is {', '.join(versions)}; did you mean {versions[-1]!r}?"
+    bases = {_without_version(other).lower(): other for other in sorted(known, key=_version)}  # the newest of each
+    folded = re.sub(r"[-_ ]v?\d+$", "", name.strip(" /").lower())
+    close = get_close_matches(folded, bases, n=1, cutoff=_NEAR)
+    if close:
+        return f"did you mean {bases[close[0]]!r}?"
+    inside = sorted(other for other in known if "/" in name and other.startswith(name.split("/")[0] + "/"))
+    if inside:
+        return f"there is {', '.join(inside)}"
+    return (
+        "gymnasium.pprint_registry() in Python lists the ids; one that a module of yours registers is 'module:id', and in Python an "
+        "environment or a function that makes one will do"
+    )
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 60 else f"{name[:60]}..."
 
 
 def _without_version(name: str) -> str:
@@ -147,13 +171,17 @@ def _made(what: str | EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
             warnings.filterwarnings("ignore", "builtin type .* has no __module__ attribute", DeprecationWarning)
             return gymnasium.make(what, disable_env_checker=True, **options)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        missing = next(
-            (pip for module, pip in _PACKAGES.items() if re.search(rf"\b{module}\b", str(error), re.I)), None
-        )
-        advice = f": {missing}" if missing else f" ({str(error)[:200]})"
+        text = " ".join(str(error).split())[:300]
+        if type(error) is ImportError:  # moved elsewhere, as it says
+            raise ConfigError(f"{name} cannot be made: {text}") from error
+        missing = next((pip for module, pip in _PACKAGES.items() if re.search(rf"\b{module}\b", text, re.I)), None)
+        advice = f": {missing}" if missing else f" ({text})"
         raise ConfigError(f"{name} needs a package that is not installed{advice}") from error
     except (gymnasium.error.Error, TypeError, ValueError) as error:
-        raise ConfigError(f"{name} cannot be made: {str(error)[:300]}") from error
+        raise ConfigError(f"{name} cannot be made: {' '.join(str(error).split())[:300]}") from error
+    except Exception as error:  # what is registered may be the user's own
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise DataError(f"{name} cannot be made: it raised {text}; mend the environment") from error
 
 
 def _called(make: Callable[[], Any]) -> gymnasium.Env[Any, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from konspekt.core.errors import ConfigError, ResourceError
+from konspekt.core.errors import ConfigError, DataError, ResourceError
 from konspekt.core.params import AtLeast, MoreThan, Registered, Search
 from konspekt.core.runs import Run
 from konspekt.core.seeds import mix
@@ -39,6 +39,7 @@ from konspekt.rl.vector import Environments
 
 __all__ = ["ActingObjective", "NeuralAgent"]
 
+MOST_LAYERS = 200
 _NEVER = 10**9  # epochs of patience that keep the best weights and never stop
 
 
@@ -76,7 +77,7 @@ class NeuralAgent(Agent, Descent):
     steps: Annotated[int, AtLeast(1)] = 50_000
     n_envs: Annotated[int, AtLeast(1)] = 1
     processes: Annotated[int, AtLeast(0)] = 0
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[Annotated[int, AtLeast(1)], ...] = (64, 64)
     activation: Annotated[str, Registered("activation")] = "relu"
     evaluate_episodes: Annotated[int, AtLeast(0)] = 0
     lr: Annotated[float, MoreThan(0), Search(1e-5, 1e-2, log=True)] = 1e-3
@@ -111,8 +112,10 @@ class NeuralAgent(Agent, Descent):
         """Raise ConfigError where parameters are out of bounds or do not go together."""
         super().check_params()
         refuse_too_many(self)
-        if any(isinstance(units, bool) or not isinstance(units, int) or units < 1 for units in self.hidden):
-            raise ConfigError(f"{type(self).__name__}: hidden must be positive whole numbers, got {self.hidden!r}")
+        if len(self.hidden) > MOST_LAYERS:
+            raise ConfigError(
+                f"{type(self).__name__}: hidden has {len(self.hidden):,} layers, which are more than {MOST_LAYERS}; give fewer"
+            )
         if self.evaluate_episodes == 0:
             for name, given in (
                 ("patience", self.patience is not None),
@@ -192,6 +195,10 @@ class NeuralAgent(Agent, Descent):
 
     def take_learned(self, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Take back what `learned_tensors` gave."""
+        if len(self.hidden) > MOST_LAYERS:  # each takes time, also where it takes no memory
+            raise DataError(
+                f"hidden has {len(self.hidden):,} layers, which are more than {MOST_LAYERS}; config.json is damaged"
+            )
         spaces = arrays_of(self.observation_space_), self.action_space_
         objective = restored(lambda: self.build(*spaces), tensors)
         self.device, self.device_ = device_here(self.device)

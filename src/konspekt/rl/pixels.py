@@ -2,13 +2,15 @@
 
 Mnih et al. 2015, "Human-level control through deep reinforcement learning", https://doi.org/10.1038/nature14236, Methods, "Preprocessing":
 an action is held for `skip` frames, their rewards are added up, and what is seen is the brighter of the last two at
-each pixel (sprites of the console are shown in every other frame only), in grey, as 84 x 84. Stacking frames is left to who keeps
-them, so that a frame is stored once.
+each pixel (sprites of the console are shown in every other frame only), in grey, as 84 x 84. A small pixel is the mean of its area, as in
+gymnasium's AtariPreprocessing; Pillow's box filter counts a pixel wholly or not at all, and 210 x 160 pixels do not go into 84 x 84.
+Stacking frames is left to who keeps them, so that a frame is stored once.
 """
 
 from __future__ import annotations
 
 import numbers
+from functools import lru_cache
 from typing import Annotated, Any
 
 import gymnasium
@@ -87,10 +89,7 @@ class Pixels(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _small(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if frame.ndim == 3 and frame.shape[2] == 1:
             frame = frame[:, :, 0]
-        picture = Image.fromarray(frame).convert("L" if self._grey else "RGB")
-        return np.array(
-            picture.resize((self._size, self._size), Image.Resampling.BOX)
-        )  # a pixel is the mean of its area
+        return area_means(np.array(Image.fromarray(frame).convert("L" if self._grey else "RGB")), self._size)
 
 
 class Drawn(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -130,6 +129,31 @@ def preprocessed(
         raise ConfigError(f"preprocess {name!r} is not known; {nearest(name, ['pixels'])}")
     check_arguments("preprocess 'pixels'", Pixels, arguments)
     return Pixels(env, render, **arguments)
+
+
+def area_means(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The mean of each of size x size equal areas: (H, W) or (H, W, 3) -> (size, size, ...). Where a pixel lies in several, its parts count.
+
+    In whole numbers, so exact; a half is rounded up.
+    """
+    height, width = picture.shape[:2]
+    if (height, width) == (size, size):
+        return picture
+    down, across = _overlaps(height, size), _overlaps(width, size)
+    planes = [picture] if picture.ndim == 2 else [picture[:, :, k] for k in range(3)]
+    sums = [(across @ (down @ plane.astype(np.int64)).T).T for plane in planes]
+    total = sums[0] if picture.ndim == 2 else np.stack(sums, axis=2)
+    return ((2 * total + height * width) // (2 * height * width)).astype(np.uint8)
+
+
+@lru_cache(maxsize=8)
+def _overlaps(length: int, size: int) -> Any:
+    """How much of each of `length` pixels lies in each of `size` equal parts, in 1 / size of a pixel: a sparse (size, length)."""
+    from scipy.sparse import csr_array
+
+    pixel, part = np.arange(length) * size, np.arange(size)[:, None] * length
+    both = np.minimum(pixel + size, part + length) - np.maximum(pixel, part)
+    return csr_array(both.clip(min=0))
 
 
 def _is_picture(space: gymnasium.Space[Any]) -> bool:

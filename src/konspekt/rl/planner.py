@@ -24,6 +24,7 @@ from konspekt.rl.agent import Agent
 from konspekt.rl.grids import draw_grid
 from konspekt.rl.mdp import MDP
 from konspekt.rl.random_walks import sampled_mdp, try_table
+from konspekt.rl.saved import number_from
 from konspekt.rl.vector import Environments, environments
 
 if TYPE_CHECKING:
@@ -273,11 +274,15 @@ class Planner(Agent):
             raise DataError(f"the policy has actions other than 0 to {actions - 1}")
         if not np.isfinite(self.v_).all() or not np.isfinite(self.q_).all():
             raise DataError("v or q holds NaN or infinite numbers")
-        self.bound_ = math.inf if values["bound"] is None else float(values["bound"])
-        self.value_ = math.nan if values["value"] is None else float(values["value"])
+        self.bound_ = math.inf if values["bound"] is None else number_from(values["bound"], "values.bound", 0.0)
+        self.value_ = math.nan if values["value"] is None else number_from(values["value"], "values.value")
         grid, letters, names = values["shape"], values["letters"], values["actions"]
         if grid is not None and (len(grid) != 2 or math.prod(map(int, grid)) != states):
             raise DataError(f"a grid {grid} does not hold {states} states")
+        if (letters is not None and not isinstance(letters, str)) or (
+            names is not None and not isinstance(names, list)
+        ):
+            raise DataError("values.letters in config.json is no text, or values.actions no list; the file is damaged")
         if (letters is not None and len(letters) != states) or (names is not None and len(names) != actions):
             raise DataError("the letters of the grid or the names of the actions do not fit the spaces")
         self.shape_ = None if grid is None else (int(grid[0]), int(grid[1]))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,6 @@ from konspekt.core.memory import check_room
 from konspekt.rl.endings import check_discount, towards_the_end
 from konspekt.rl.evaluating import PolicyValues, chain_of, policy_values
 from konspekt.rl.mdp import MDP
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "HorizonPlan",
@@ -50,8 +47,8 @@ class Plan:
 
     v: (S,), within `bound` of the optimal value in every state. q: (S, A), of which v is the maximum. policy: (S,), an action that
     is greedy on q; it gets at most `loss` less than the best one, from any state.
-    residual: the largest change by the last application of the Bellman operator. sweeps: passes over all states. history: the
-    residual of each; of policy iteration, that of each policy. converged: whether the tolerance was reached.
+    residual: the largest change by the last application of the Bellman operator. sweeps: passes over all states, of policy iteration
+    policies; history: the residual of each, of modified policy iteration of each greedy step. converged: whether the tolerance was reached.
     """
 
     v: NDArray[np.float64]
@@ -107,7 +104,7 @@ def value_iteration(
         the largest change say they miss (MacQueen 1966), which mostly saves nine sweeps in ten; so "auto" takes them there, and
         Gauss-Seidel's elsewhere.
 
-    Raises ConfigError where gamma=1 and some state has no way to the end.
+    Raises ConfigError on an argument, and where gamma=1 and some state has no way to the end.
     """
     _check(mdp, gamma, tolerance, max_sweeps)
     if sweeps_by not in ("auto", "gauss-seidel", "jacobi"):
@@ -144,7 +141,7 @@ def policy_iteration(
     It begins with the policy that is greedy on rewards; with gamma=1 with one that ends, and so it seeks among those that end.
     tolerance: of the values of each policy. max_sweeps: policies at most. evaluation: as in `policy_values`.
 
-    Raises ConfigError where gamma=1 and some state has no way to the end, or a policy gains without end.
+    Raises ConfigError on an argument, and where gamma=1 and some state has no way to the end, or a policy gains without end.
     """
     _check(mdp, gamma, tolerance, max_sweeps)
     policy = _begin(mdp, gamma)
@@ -172,7 +169,7 @@ def modified_policy_iteration(
     sweeps: 0 is value iteration, many are policy iteration. tolerance, max_sweeps: as in `value_iteration`; counted are greedy
     steps and sweeps.
 
-    Raises ConfigError where gamma=1 and some state has no way to the end.
+    Raises ConfigError on an argument, and where gamma=1 and some state has no way to the end.
     """
     _check(mdp, gamma, tolerance, max_sweeps)
     if sweeps < 0:
@@ -200,7 +197,7 @@ def modified_policy_iteration(
 def finite_horizon(mdp: MDP, horizon: int, gamma: float = 1.0) -> HorizonPlan:
     """The best actions where `horizon` steps are made and no more, from the last step backwards. gamma may be 1.
 
-    Raises ResourceError where (horizon + 1) * S values do not fit into the memory.
+    Raises ConfigError on an argument, ResourceError where (horizon + 1) * S values and actions do not fit into the memory.
     """
     if horizon < 1:
         raise ConfigError(f"horizon must be at least 1, got {horizon}")

@@ -45,6 +45,8 @@ class PolicyAgent(NeuralAgent):
     shared: one body for policy and value, not one each.
     spread: the standard deviation of Gaussian actions: one for all states (common), or a function of the state (state).
     log_std: the logarithm of the standard deviation to begin with.
+    orthogonal: weights begin orthogonal, and the policy nearly the same in all states (Stable-Baselines3's ortho_init); False:
+        as torch's layers begin, which was better on Pendulum-v1.
     normalize_advantage: advantages of a batch minus their mean over their deviation.
     normalize_observations: numbers minus their running mean over their running deviation; both are saved with the net.
     stack: pictures that are seen together, the last ones.
@@ -56,6 +58,7 @@ class PolicyAgent(NeuralAgent):
     shared: bool = False
     spread: Spread = "common"
     log_std: float = 0.0
+    orthogonal: bool = True
     normalize_advantage: bool = False
     normalize_observations: bool = False
     stack: Annotated[int, AtLeast(1)] = 1
@@ -99,6 +102,7 @@ class PolicyAgent(NeuralAgent):
             stack=self.stack,
             spread=self.spread,
             log_std=self.log_std,
+            orthogonal=self.orthogonal,
         )
         return PolicyObjective(net, distribution, value_coefficient=self.value_coefficient, entropy=self.entropy)
 
@@ -202,9 +206,8 @@ class PolicyInteraction(Interaction):
         """
         if self.scale is not None and (self._unseen is not None or not self.scale.count):
             scale = self.scale
-            if (
-                self._unseen is None
-            ):  # the first round knows no more than its own first observations, and counts them later
+            if self._unseen is None:
+                # The first round knows no more than its own first observations, and counts them later.
                 scale = RunningStats(scale.mean.shape)
                 scale.update(self.observation.reshape(len(self.observation), -1))
             else:

@@ -1,7 +1,8 @@
-"""Replay in which what was foretold badly comes more often (Schaul et al. 2016, https://arxiv.org/abs/1511.05952).
+"""Prioritised experience replay: what was foretold badly comes more often (Schaul et al. 2016, https://arxiv.org/abs/1511.05952).
 
-A transition is drawn with probability p^alpha over the sum, p its last temporal difference; the weights (N P)^-beta over their
-maximum take out of the update what this bends. Sums are kept in a binary tree, so that a draw or a change costs log2 N.
+A transition is drawn with probability P = p^alpha over the sum of all, its priority p the size of its last temporal difference (proportional
+prioritisation). The importance-sampling weights (N P)^-beta, over the largest of the batch, take out of the update what this bends; N transitions
+are in the replay. Sums are kept in a binary tree, so that a draw or a change costs log2 N.
 
 Shape letters in this file: K transitions, L leaves of the tree.
 """
@@ -78,7 +79,10 @@ class SumTree:
 
 
 class PrioritisedReplay(Replay):
-    """A replay that is drawn from by priorities. What is new has the greatest priority so far, so that it is seen once at least."""
+    """A replay that is drawn from by priorities. What is new has the greatest priority so far, so that it is likely to be seen soon.
+
+    alpha: 0 draws each transition alike, 1 by its priority. The other arguments are those of `Replay`.
+    """
 
     def __init__(self, *args: Any, alpha: float = 0.6, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -100,12 +104,12 @@ class PrioritisedReplay(Replay):
         return self.tree.find((np.arange(count) + rng.random(count)) * (self.tree.total / count))
 
     def weights(self, rows: Rows, beta: float) -> NDArray[np.float32]:
-        """(K,), what each counts in the update: at most 1."""
+        """Importance-sampling weights of drawn transitions, (K,): the largest of them is 1. beta: 1 takes the bias out wholly, 0 not at all."""
         chances = self.tree.leaves[rows] / self.tree.total
         weights = (chances * len(self)) ** -beta
         return (weights / weights.max()).astype(np.float32)
 
-    def foretold(self, rows: Rows, errors: NDArray[Any]) -> None:
+    def update_priorities(self, rows: Rows, errors: NDArray[Any]) -> None:
         """Note the temporal differences of transitions, (K,)."""
         weights = (np.abs(errors.astype(np.float64)) + _LEAST) ** self.alpha
         self.greatest = max(self.greatest, float(weights.max()))
@@ -127,5 +131,7 @@ class PrioritisedReplay(Replay):
             raise ValueError("the priorities are none of this replay's")
         if (weights[none] != 0).any() or (weights[~none] == 0).any():
             raise ValueError("priorities and transitions are not of the same rows")
+        if not 0 < float(state["greatest"]) < np.inf:
+            raise ValueError("the greatest priority is no number above 0")
         self.greatest = float(state["greatest"])
         self.tree.put(np.arange(len(weights)), weights)

@@ -67,9 +67,8 @@ class Replay:
         self.newest = [0] * num  # row of what is acted on now
         self.written = [0] * num  # entries that were ever written to a ring
         self.began = [0] * num  # what `written` was at the first entry of the episode
-        self.ended: list[
-            tuple[int, NDArray[np.float32] | None]
-        ] = []  # environment and rewards of episodes of the last step
+        # Environment and rewards of the episodes that ended in the last step; None: longer than the ring.
+        self.ended: list[tuple[int, NDArray[np.float32] | None]] = []
         self._firsts = [i * self.length for i in range(num)]
         self._back = np.arange(stack - 1, -1, -1)
 

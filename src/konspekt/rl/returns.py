@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["discounted", "gae", "n_step_returns"]
+__all__ = ["discounted", "gae"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -55,18 +55,3 @@ def gae(
     for t in range(len(advantage) - 2, -1, -1):
         advantage[t] += decay[t] * advantage[t + 1]
     return advantage
-
-
-def n_step_returns(
-    reward: Array, next_value: Array, terminated: NDArray[np.bool_], ended: NDArray[np.bool_], gamma: float, n: int
-) -> NDArray[np.float64]:
-    """r_t + gamma r_(t+1) + ... + gamma^n V(s_(t+n)), (T, N), over at most `n` steps, the steps there are, and the episode.
-
-    Arguments as in `gae`.
-    """
-    beyond = np.where(terminated, 0.0, next_value)
-    total = reward + gamma * beyond  # over one step
-    for _ in range(n - 1):
-        longer = reward[:-1] + gamma * total[1:]
-        total[:-1] = np.where(ended[:-1], total[:-1], longer)
-    return total

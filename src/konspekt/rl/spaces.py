@@ -20,7 +20,8 @@ from konspekt.core.errors import ConfigError, DataError
 __all__ = ["arrays_of", "is_pixels", "same_space", "space_from_json", "space_to_json", "to_array", "words"]
 
 _PLAIN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-_MOST = 100_000_000  # numbers of an observation: more is a damaged file
+_MOST = 2**25  # numbers of an observation: more is a damaged file, as each takes 30 bytes for its bounds
+_MOST_STATES = 100_000_000  # of a Discrete one
 
 
 def arrays_of(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
@@ -156,15 +157,44 @@ def space_from_json(data: Any) -> gymnasium.Space[Any]:
     Raises DataError where the JSON describes no space.
     """
     try:
+        count = _numbers(data)
+        if not 0 <= count <= _MOST:  # before the bounds take memory
+            raise ValueError(f"{count:,} numbers")
         return _from_json(data)
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, OverflowError, MemoryError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError, ArithmeticError, MemoryError) as error:
         raise DataError(f"a space in config.json is damaged ({type(error).__name__}: {str(error)[:80]})") from None
+    except RecursionError:
+        raise DataError("a space in config.json is damaged: too many parts stand in each other") from None
+
+
+def _numbers(data: Any) -> int:
+    """How many numbers the arrays of a space that is described by JSON would have."""
+    leaves = list(_described(data))
+    flattened = data["type"] in ("dict", "tuple") and any(one["type"] in ("box", "multi-binary") for one in leaves)
+    count = 0
+    for one in leaves:
+        if one["type"] == "discrete":
+            count += int(one["n"]) if flattened else 1
+        elif one["type"] == "multi-discrete":
+            sizes = np.array(one["nvec"], np.int64)
+            count += sum(map(int, sizes.ravel())) if flattened else sizes.size
+        else:
+            count += math.prod(int(n) for n in one["shape"])
+    return count
+
+
+def _described(data: Any) -> Iterator[Any]:
+    if data["type"] in ("dict", "tuple"):
+        for _, part in data["parts"]:
+            yield from _described(part)
+    else:
+        yield data
 
 
 def _from_json(data: Any) -> gymnasium.Space[Any]:
     kind = data["type"]
     if kind == "discrete":
-        if not 1 <= data["n"] <= _MOST:
+        if not 1 <= data["n"] <= _MOST_STATES:
             raise ValueError(f"n = {data['n']}")
         return spaces.Discrete(int(data["n"]), start=int(data["start"]))
     if kind == "multi-discrete":
@@ -174,7 +204,7 @@ def _from_json(data: Any) -> gymnasium.Space[Any]:
         return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
     if kind == "box":
         shape = tuple(int(n) for n in data["shape"])
-        if min(shape, default=1) < 1 or math.prod(shape) > _MOST or np.dtype(data["dtype"]).kind not in "biuf":
+        if min(shape, default=1) < 1 or np.dtype(data["dtype"]).kind not in "biuf":
             raise ValueError(f"a box {shape} of {data['dtype']}")
         dtype: Any = np.dtype(data["dtype"])
         low, high = (_unbound(data[side], shape, dtype) for side in ("low", "high"))

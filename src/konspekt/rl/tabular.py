@@ -228,7 +228,8 @@ class TableAgent(RoundAgent, Exploring):
         fits = len(cells.start) == int(np.prod(space.shape or (1,)))
         if not isinstance(space, spaces.Box):
             own = numbered(space)
-            fits = own.size == cells.size and np.array_equal(own.strides, cells.strides) and cells.edges.size == 0
+            alike = np.array_equal(own.strides, cells.strides) and np.array_equal(own.start, cells.start)
+            fits = own.size == cells.size and alike and cells.edges.size == 0
         if arrays["q"].shape != (self.tables, *shape) or arrays["visits"].shape != shape or not fits:
             raise DataError(f"a table of {arrays['q'].shape} does not fit observations and actions of this model")
         if not np.isfinite(arrays["q"]).all():

@@ -40,10 +40,11 @@ __all__ = [
     "turning",
 ]
 
-# What follows a step is worth: the best action, the policy's mean, its next one, by the one table what is best by the other.
+# What the state after a step counts as: by its best action (Q-learning), the policy's mean (expected SARSA), its next action (SARSA),
+# or what is best by the one table, valued by the other (double Q-learning).
 GREEDIEST, EXPECTED, SAMPLED, DOUBLE = 0, 1, 2, 3
-GAMMA, LR, EXPONENT, EPSILON, TEMPERATURE, REPLAYS, ERRORS = range(7)  # places in `numbers`
-MANY, PLACE, FILLED = 0, 1, 2  # places in `places`
+GAMMA, LR, EXPONENT, EPSILON, TEMPERATURE, REPLAYS, ERRORS = range(7)  # of `numbers`
+MANY, PLACE, FILLED = 0, 1, 2  # of `places`
 _SMALLEST = 5e-324  # gamma^t that came to nothing; 0 itself says that an episode begins
 U = np.uint64
 _11, _27, _30, _31 = U(11), U(27), U(30), U(31)
@@ -62,7 +63,7 @@ def _draw(rng: Any) -> float:
 
 @njit(**INNER)
 def _fill(q: Any, without: int, rows: Any, i: int, at: int, width: int, values: Any) -> float:
-    """q of each action into `values` (A,), the mean of tilings and of all tables but one; the largest of them.
+    """q of each action into `values` (A,), the mean of tilings and of all tables but `without` (T: of all); the largest of them.
 
     The state's rows are numbers at to at + width in row i of `rows`. No argument may be a literal, for which it would be compiled again.
     """
@@ -96,7 +97,7 @@ def _best(values: Any, most: float, rng: Any) -> int:
 
 @njit(**INNER)
 def _greedy_pick(values: Any, most: float, numbers: Any, rng: Any) -> int:
-    """An action of the policy."""
+    """An action of the epsilon-greedy policy."""
     if _draw(rng) < numbers[EPSILON]:
         return int(_draw(rng) * len(values))
     return _best(values, most, rng)
@@ -104,7 +105,7 @@ def _greedy_pick(values: Any, most: float, numbers: Any, rng: Any) -> int:
 
 @njit(**INNER)
 def _softmax_pick(values: Any, most: float, numbers: Any, rng: Any) -> int:
-    """An action of the policy."""
+    """An action of the softmax (Boltzmann) policy."""
     total = 0.0
     for a in range(len(values)):
         total += math.exp((values[a] - most) / numbers[TEMPERATURE])
@@ -124,7 +125,7 @@ def _greediest(q: Any, which: int, rows: Any, i: int, width: int, values: Any, n
 
 @njit(**INNER)
 def _greedy_mean(q: Any, which: int, rows: Any, i: int, width: int, values: Any, numbers: Any, rng: Any) -> float:
-    """What the state after a step is worth: the mean under the policy."""
+    """What the state after a step is worth: the mean under the epsilon-greedy policy."""
     most = _fill(q, len(q), rows, i, width, width, values)
     total = 0.0
     for a in range(len(values)):
@@ -134,7 +135,7 @@ def _greedy_mean(q: Any, which: int, rows: Any, i: int, width: int, values: Any,
 
 @njit(**INNER)
 def _softmax_mean(q: Any, which: int, rows: Any, i: int, width: int, values: Any, numbers: Any, rng: Any) -> float:
-    """What the state after a step is worth: the mean under the policy."""
+    """What the state after a step is worth: the mean under the softmax policy."""
     most = _fill(q, len(q), rows, i, width, width, values)
     total = weights = 0.0
     for a in range(len(values)):
@@ -146,7 +147,7 @@ def _softmax_mean(q: Any, which: int, rows: Any, i: int, width: int, values: Any
 
 @njit(**INNER)
 def _other_table(q: Any, which: int, rows: Any, i: int, width: int, values: Any, numbers: Any, rng: Any) -> float:
-    """What the state after a step is worth: what the other table says of this one's best action."""
+    """What the state after a step is worth: what the other table says of the best action by this one, number `which`."""
     best = _best(values, _fill(q, 1 - which, rows, i, width, width, values), rng)
     _fill(q, which, rows, i, width, width, values)
     return values[best]  # type: ignore[no-any-return]
@@ -168,17 +169,17 @@ def _sampled(pick: Any) -> Any:
 def turning(kind: int, softmax: bool) -> Callable[..., None]:
     """The turn of an agent, compiled once for a process, when it is first called.
 
-    kind: what follows a step is worth. softmax: the policy, else epsilon-greedy.
+    kind: one of GREEDIEST, EXPECTED, SAMPLED, DOUBLE. softmax: the policy; else epsilon-greedy.
 
     turn(learning, acting, outcome, actions, q, visits, rng, now, values, numbers, tallies, taken, places, past, rewards, ends)
 
     learning, acting: whether a step was made, and whether another one will be. outcome (n, 4 at least): what the step gave, in `compiled_columns`. actions (n, 1): those that were taken, and then those to take. q (T, R, A). visits (T, R, A): updates of each entry. rng (1,).
     now (n, 3K + 1): rows of the states that were acted on, of those that the actions led to, of those to act on next; the next action,
-    where the update chose it (SARSA), else -1. values (A,): scratch. numbers: see the places above; EXPONENT 0: the rate is LR, else
-    that of visits; ERRORS sums |td error|. tallies (n, 3): of the running episode q of its first action, discounted return, gamma^t.
+    where the update chose it (SARSA), else -1. values (A,): scratch. numbers: see the places above; EXPONENT 0: the learning rate is LR,
+    else visits ** -EXPONENT; ERRORS sums |TD error|. tallies (n, 3): of the running episode q of its first action, discounted return, gamma^t.
     taken (A,): how often each action was taken. places (3,): episodes that ended in this call, where the next transition is
     kept, how many there are. past (C, 2K + 2), rewards (C,): those transitions: rows before and after, action, whether that was the end;
-    None where there is no replay. ends (M, 2): of each episode that ended q of its first action and its discounted return.
+    None where there is no replay, as for SAMPLED, which writes the next action behind the rows. ends (M, 2): of each episode that ended q of its first action and its discounted return.
     """
     pick = _softmax_pick if softmax else _greedy_pick
     mean = _softmax_mean if softmax else _greedy_mean

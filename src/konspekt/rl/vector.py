@@ -41,9 +41,8 @@ class Step:
     reward: NDArray[np.float64]  # (n,)
     terminated: NDArray[np.bool_]  # (n,)
     truncated: NDArray[np.bool_]  # (n,)
-    final: NDArray[
-        Any
-    ]  # (n, ...) what the action led to, before any reset; the same array as `observation` if none ended
+    # (n, ...) what the action led to, before any reset; the same array as `observation` if none ended
+    final: NDArray[Any]
 
 
 class Environments(Protocol):

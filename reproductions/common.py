@@ -33,7 +33,7 @@ HEAD = """# Results of the reproductions
 
 Each command writes its own lines here. `README.md` says what each measures and how to run it. "Ours" is the mean over so many
 seeds with the standard deviation between them, where there are several. Seconds are those of the whole command, and in brackets
-those of the processor, which tell more where the machine had other work. No setting was chosen by what is measured here.
+those of the processor, which tell more where the machine had other work. No setting was chosen by what is measured here, unless the script says so.
 
 | command | system | data | the paper's value | ours | setting | seconds (of CPU) | machine |
 |---|---|---|---|---|---|---|---|

@@ -197,7 +197,7 @@ class CrossEntropyMethod(RoundAgent):
         noise = faded(self.noise, self.noise_end, self.noise_fade, self._acted / self.steps)
         act = self._drawing(rng, noise)
         played, self._observation, self._fresh, steps = play_sessions(
-            envs, self._observation, self._fresh, self.sessions, self.gamma, act, self._seed
+            envs, self._observation, self._fresh, self.sessions, self.gamma, act, self._seed, self.episodes_
         )
         self._acted += steps * envs.num
         chosen = self._carried.choose(played, self.elite)

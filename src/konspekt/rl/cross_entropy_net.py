@@ -166,7 +166,14 @@ class EliteSessions(Interaction):
             return drawn if widths is None else np.clip(drawn, low, high)
 
         played, self.observation, self.fresh, steps = play_sessions(
-            self.envs, self.observation, self.fresh, agent.sessions, agent.gamma, choose, mix(agent.seed_, 4) % 2**31
+            self.envs,
+            self.observation,
+            self.fresh,
+            agent.sessions,
+            agent.gamma,
+            choose,
+            mix(agent.seed_, 4) % 2**31,
+            self.episodes,
         )
         self.acted += steps * self.envs.num - self.envs.num
         self.stepped()

@@ -23,6 +23,7 @@ from konspekt.core.seeds import mix
 from konspekt.rl.checking import LONGEST, Place, refuse_endless
 from konspekt.rl.elite_models import features, starts_of
 from konspekt.rl.elites import above_start, faded, select
+from konspekt.rl.episodes import next_number
 from konspekt.rl.rounds import RoundAgent
 from konspekt.rl.seeding import episode_seed
 from konspekt.rl.spaces import arrays_of, words
@@ -231,7 +232,7 @@ class CrossEntropySearch(RoundAgent):
             observation = step.observation
             if lengths.max() >= LONGEST:
                 i = int(lengths.argmax())
-                number = max((e.number + 1 for e in envs.finished if e.env == i), default=0)
+                number = next_number(i, self.episodes_, envs.finished)
                 seed = episode_seed(mix(self.seed_, 4) % 2**31, i, number)
                 refuse_endless(Place(envs.name, i, number, seed, LONGEST, actions[i]))
         self._observation, self._fresh = observation, fresh

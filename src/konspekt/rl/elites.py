@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from konspekt.rl.checking import LONGEST, Place, refuse_endless
+from konspekt.rl.episodes import Episode, next_number
 from konspekt.rl.seeding import episode_seed
 from konspekt.rl.vector import Environments
 
@@ -169,13 +170,14 @@ def play_sessions(
     gamma: float,
     act: Callable[[NDArray[Any]], NDArray[Any]],
     seed: int,
+    past: Sequence[Episode] = (),
 ) -> tuple[list[Session], NDArray[Any], NDArray[np.bool_], int]:
     """At least `sessions` whole episodes; what is to be acted on next, which environments begin an episode there, and vector steps.
 
     Each environment plays its share of them, so that short episodes count no more than long ones; one that is
     through goes on until all are, for nothing, and so does one that was amid an episode, until that ends.
     observation (n, ...): to be acted on. fresh (n,): where it is the first of an episode. act: observations -> actions. seed: of the
-    environments, for the message.
+    environments, and past: the episodes that were finished before, both for the message.
 
     Raises DataError where an episode does not end.
     """
@@ -201,7 +203,7 @@ def play_sessions(
                     done[i].append(Session(np.array(seen[i]), np.array(acted[i]), score))
                     seen[i], acted[i], rewards[i] = [], [], []
                 elif len(rewards[i]) >= LONGEST:
-                    number = max((e.number + 1 for e in envs.finished if e.env == i), default=0)
+                    number = next_number(i, past, envs.finished)
                     refuse_endless(Place(envs.name, i, number, episode_seed(seed, i, number), LONGEST, actions[i]))
         counts, observation, fresh = counts | over, step.observation, over
     return [one for own in done for one in own], observation, fresh, steps

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Episode", "Episodes"]
+__all__ = ["Episode", "Episodes", "next_number"]
 
 _FIELDS = 6
 _AT_ONCE = 10_000  # episodes made of the array at a time, while it is gone through
@@ -23,6 +23,11 @@ class Episode(NamedTuple):
     total: float  # the undiscounted return
     length: int
     truncated: bool  # by a time limit, and not terminated in the same step
+
+
+def next_number(env: int, *finished: Iterable[Episode]) -> int:
+    """The number of the episode that an environment is amid, of which these are finished."""
+    return max((one.number + 1 for some in finished for one in some if one.env == env), default=0)
 
 
 class Episodes(Sequence[Episode]):

@@ -21,6 +21,7 @@ from konspekt.core.seeds import mix
 from konspekt.data.fields import Batch
 from konspekt.rl.actor_critic import PolicyObjective
 from konspekt.rl.checking import LONGEST, Place, refuse_endless
+from konspekt.rl.episodes import next_number
 from konspekt.rl.interaction import Interaction
 from konspekt.rl.neural_agent import ActingObjective
 from konspekt.rl.policy_agent import PolicyAgent, PolicyInteraction
@@ -148,7 +149,7 @@ class WholeEpisodes(PolicyInteraction):
         """Raise DataError where an episode does not end."""
         if self.ages.max() >= LONGEST:
             i = int(self.ages.argmax())
-            number = sum(episode.env == i for episode in self.episodes)
+            number = next_number(i, self.episodes, self.envs.finished)
             refuse_endless(Place(self.envs.name, i, number, episode_seed(self.env_seed, i, number), int(self.ages[i])))
 
     def _batch(

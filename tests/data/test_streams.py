@@ -4,6 +4,7 @@ import gzip
 import os
 import pickle
 import signal
+from concurrent.futures.process import BrokenProcessPool
 from unittest import mock
 
 import numpy as np
@@ -144,7 +145,9 @@ class TestReadingProcesses:
                 list(streamed.epoch(3))
             assert error.value.__cause__ is None
             pid = readers._pool.submit(os.getpid).result()
-            os.kill(pid, signal.SIGKILL)
+            # Waits: until the death is noticed, the other process would read the cut file.
+            with pytest.raises(BrokenProcessPool):
+                readers._pool.submit(signal.raise_signal, signal.SIGKILL).result()
             with pytest.raises(ResourceError, match=r"a process that reads data \(workers\) has died.*workers=0"):
                 list(streamed.epoch(4))
         finally:

@@ -39,7 +39,7 @@ def agents() -> dict[str, tuple[Any, str]]:
     elites: dict[str, Any] = {"sessions": 50, "n_envs": 50, "elite": 0.1}
     return {
         "cross-entropy, table": (
-            CrossEntropyMethod(steps=3_000_000, sessions=200, n_envs=50, lr=0.3, bins=(4, 4, 10, 8)),
+            CrossEntropyMethod(steps=3_000_000, sessions=200, n_envs=50, bins=(4, 4, 10, 8)),
             none,
         ),
         "cross-entropy, forest": (CrossEntropyMethod(model="forest", steps=200_000, **elites), none),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -86,6 +86,7 @@ class CrossEntropyMethod(RoundAgent):
     bins: tuple[Annotated[int, AtLeast(1), AtMost(10_000)], ...] = (6,)
     tilings: Annotated[int, AtLeast(1)] = 8
 
+    while_fitting: ClassVar[tuple[str, ...]] = ("_carried", "_observation", "_fresh", "_acted", "_seed")
     whole_episodes: ClassVar[bool] = True
     actions: ClassVar[tuple[type, ...]] = (spaces.Discrete, spaces.Box)
 
@@ -160,16 +161,6 @@ class CrossEntropyMethod(RoundAgent):
         return RegressorPolicy(arrays_of(self.observation_space_), sum(self._bounds) / 2)  # type: ignore[arg-type]
 
     # -- learning ---------------------------------------------------------------------------------------------------
-
-    def learn(
-        self, envs: Environments, run: Run, past: dict[str, Any] | None, callbacks: Sequence[Callable[..., Any]]
-    ) -> None:
-        """Rounds until `steps` are made."""
-        try:
-            super().learn(envs, run, past, callbacks)
-        finally:
-            for name in ("_carried", "_observation", "_fresh", "_acted", "_seed"):
-                self.__dict__.pop(name, None)
 
     def start(self, envs: Environments) -> None:
         """A policy that acts evenly."""

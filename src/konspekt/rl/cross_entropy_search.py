@@ -5,7 +5,7 @@ Shape letters in this file: n environments, C candidates, P numbers of a net, F 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -78,6 +78,7 @@ class CrossEntropySearch(RoundAgent):
     noise_end: Annotated[float, AtLeast(0)] = 0.0
     noise_fade: Annotated[float, MoreThan(0), AtMost(1)] = 0.5
 
+    while_fitting: ClassVar[tuple[str, ...]] = ("_observation", "_fresh", "_acted")
     whole_episodes: ClassVar[bool] = True
     actions: ClassVar[tuple[type, ...]] = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)
 
@@ -139,16 +140,6 @@ class CrossEntropySearch(RoundAgent):
         return (low + (np.tanh(outputs) + 1) / 2 * (high - low)).astype(np.float32)
 
     # -- learning -----------------------------------------------------------------------------------------------------
-
-    def learn(
-        self, envs: Environments, run: Run, past: dict[str, Any] | None, callbacks: Sequence[Callable[..., Any]]
-    ) -> None:
-        """Rounds until `steps` are made."""
-        try:
-            super().learn(envs, run, past, callbacks)
-        finally:
-            for name in ("_observation", "_fresh", "_acted"):
-                self.__dict__.pop(name, None)
 
     def start(self, envs: Environments) -> None:
         """A wide distribution around nets of zeros."""

@@ -49,6 +49,7 @@ class RoundAgent(Agent):
     keep: Annotated[int, AtLeast(1)] = 2
 
     may_differ: ClassVar[tuple[str, ...]] = ("steps", "max_time", "run_dir", "verbose")
+    while_fitting: ClassVar[tuple[str, ...]] = ()  # attributes that a fit leaves nothing of
 
     # -- what a subclass says ---------------------------------------------------------------------------------------
 
@@ -82,6 +83,15 @@ class RoundAgent(Agent):
         self, envs: Environments, run: Run, past: dict[str, Any] | None, callbacks: Sequence[Callable[..., Any]]
     ) -> None:
         """Rounds until `steps` are made."""
+        try:
+            self._learn(envs, run, past, callbacks)
+        finally:
+            for name in ("_run", *self.while_fitting):
+                self.__dict__.pop(name, None)
+
+    def _learn(
+        self, envs: Environments, run: Run, past: dict[str, Any] | None, callbacks: Sequence[Callable[..., Any]]
+    ) -> None:
         self._run, self.episodes_ = run, Episodes()
         self.start(envs)
         acted = number = 0
@@ -144,7 +154,6 @@ class RoundAgent(Agent):
             self._save(writer, run, envs, acted, number, finished=True)
             writer.wait()
         self.n_iter_ = number
-        del self._run
 
     def _interrupted(self, run: Run, acted: int) -> None:
         write_episodes(run, self.episodes_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -67,6 +67,7 @@ class TableAgent(RoundAgent, Exploring):
     bins: tuple[Annotated[int, AtLeast(1), AtMost(10_000)], ...] = (10,)
     tilings: Annotated[int, AtLeast(1)] = 8
 
+    while_fitting: ClassVar[tuple[str, ...]] = ("_learner", "_envs")
     observations: ClassVar[tuple[type, ...]] = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)
     tables: ClassVar[int] = 1
     kind: ClassVar[int]  # of tabular_kernels: what follows a step is worth
@@ -81,16 +82,6 @@ class TableAgent(RoundAgent, Exploring):
             )
 
     # -- learning ---------------------------------------------------------------------------------------------------
-
-    def learn(
-        self, envs: Environments, run: Run, past: dict[str, Any] | None, callbacks: Sequence[Callable[..., Any]]
-    ) -> None:
-        """Rounds until `steps` are made."""
-        try:
-            super().learn(envs, run, past, callbacks)
-        finally:
-            for name in ("_learner", "_envs"):
-                self.__dict__.pop(name, None)
 
     def start(self, envs: Environments) -> None:
         """Make the table, unless the bins are to be found by acting."""
